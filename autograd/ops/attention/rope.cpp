@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/kernels/attention/rope.h"
+
+#include <cmath>
+
+#include "autograd/ops/common.h"
+
+namespace moxie {
+namespace {
+
+struct RopeTable {
+  Array cosine, sine;  // [time, head_dim / 2]
+};
+
+RopeTable rope_table(int64_t time, int64_t head_dim, int64_t first_position, double base, Options options) {
+  const int64_t half = head_dim / 2;
+  const RopeTable table{Array::empty({time, half}, options), Array::empty({time, half}, options)};
+  std::vector<double> frequency(static_cast<size_t>(half));
+  for (int64_t i = 0; i < half; ++i)
+    frequency[static_cast<size_t>(i)] = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+  dispatch_float("rope", options.dtype, [&]<class V>(V) {
+    V *cosine = table.cosine.data<V>(), *sine = table.sine.data<V>();
+    parallel_for(time, time * half >= 1024, [&](int64_t t) {
+      for (int64_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(first_position + t) * frequency[static_cast<size_t>(i)];
+        cosine[t * half + i] = V(std::cos(angle));
+        sine[t * half + i] = V(std::sin(angle));
+      }
+    });
+  });
+  return table;
+}
+
+}  // namespace
+
+Tensor rope(const Tensor& x, int64_t heads, int64_t first_position, double base) {
+  const Shape& shape = x.shape();
+  check(shape.rank() == 4, "rope: x must be [batch, time, heads, head_dim], got {}", shape);
+  check(shape[3] % 2 == 0, "rope: head_dim must be even, got {} in shape {}", shape[3], shape);
+  check(heads >= 0 && heads <= shape[2], "rope: heads must be between 0 and x's {}, got {}", shape[2], heads);
+  check(first_position >= 0 && base > 0, "rope: first_position must not be negative and base positive, got {} and {}",
+        first_position, base);
+  const Options statistics{statistics_dtype(x.dtype()), x.device()};
+  const RopeTable table = rope_table(shape[1], shape[3], first_position, base, statistics);
+  const auto launch = [table, shape, heads](const Array& from, const Array& into, double direction, bool accumulate) {
+    dispatch_float("rope", from.dtype(), [&]<class T>(T) {
+      using V = Accumulator<T>;
+      const Rope<T> kernel{from.data<T>(), into.data<T>(), table.cosine.data<V>(), table.sine.data<V>(), shape[1], shape[2],
+                           heads,          shape[3],       V(direction),           accumulate};
+      for_rows(from.device(), kernel, shape[0] * shape[1], shape[2] * shape[3]);
+    });
+  };
+  const Array y = Array::empty(shape, x.options());
+  launch(x.value(), y, 1, false);
+  return record("rope", y, {x}, [launch](std::span<const Array> dy, Grads& grads) {
+    const Grads::Target dx = grads.into(0);
+    launch(dy[0], dx.array, -1, dx.accumulate);
+  });
+}
+
+}  // namespace moxie

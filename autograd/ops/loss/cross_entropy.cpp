@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/kernels/loss/cross_entropy.h"
+
+#include <algorithm>
+
+#include "autograd/ops/common.h"
+#include "core/reduce.h"
+
+namespace moxie {
+
+Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_index) {
+  check(logits.shape().rank() >= 1 && targets.shape() == logits.shape().without(logits.shape().rank() - 1),
+        "cross_entropy: targets must have the logits' shape without the last dimension, got logits {} and targets {}",
+        logits.shape(), targets.shape());
+  check(logits.dim(-1) > 0, "cross_entropy: there must be at least one class, got logits {}", logits.shape());
+  check(ignore_index < 0 || ignore_index >= logits.dim(-1), "cross_entropy: ignore_index {} is a class of logits {}",
+        ignore_index, logits.shape());
+  check_indices("cross_entropy", targets, logits.dim(-1), logits.device(), ignore_index);
+  const int64_t rows = targets.numel(), cols = logits.dim(-1);
+  const auto ignored = static_cast<int32_t>(ignore_index);
+  const Options statistics{statistics_dtype(logits.dtype()), logits.device()};
+  const Array lse = Array::empty({rows}, statistics), parts = Array::empty({2, rows}, statistics);
+  dispatch_float("cross_entropy", logits.dtype(), [&]<class T>(T) {
+    using V = Accumulator<T>;
+    const CrossEntropy<T> kernel{logits.value().data<T>(), targets.data<int32_t>(), lse.data<V>(), parts.data<V>(),
+                                 parts.data<V>() + rows,   cols,                    ignored};
+    for_rows(logits.device(), kernel, rows, cols);
+  });
+  const Array totals = reduce_sum(parts, 2, rows, 1);  // the losses and their count
+  const Array loss = Array::empty({}, statistics), count = Array::empty({}, statistics);
+  dispatch_float("cross_entropy", statistics.dtype, [&]<class V>(V) {
+    *count.data<V>() = std::max(totals.data<V>()[1], V(1));  // all ignored: 0 / 1
+    *loss.data<V>() = static_cast<V>(totals.data<V>()[0] / *count.data<V>());
+  });
+  return record("cross_entropy", loss, {logits},
+                [x = logits.value(), targets, lse, count, rows, cols, ignored](std::span<const Array> dy, Grads& grads) {
+                  const Grads::Target dx = grads.into(0);
+                  dispatch_float("backward", x.dtype(), [&]<class T>(T) {
+                    using V = Accumulator<T>;
+                    const CrossEntropyBackward<T> kernel{x.data<T>(),     targets.data<int32_t>(), lse.data<V>(),
+                                                         count.data<V>(), dy[0].data<V>(),         dx.data<T>(),
+                                                         cols,            ignored,                 dx.accumulate};
+                    for_rows(x.device(), kernel, rows, cols);
+                  });
+                });
+}
+
+}  // namespace moxie

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/kernels/random/dropout.h"
+
+#include "autograd/ops/common.h"
+
+namespace moxie {
+
+Tensor dropout(const Tensor& x, double p, RandomKey key) {
+  check(p >= 0 && p < 1, "dropout: p must be in [0, 1), got {}", p);
+  if (p == 0) return x;
+  const auto launch = [=](const Array& from, const Array& into, bool accumulate) {
+    dispatch_float("dropout", from.dtype(), [&]<class T>(T) {
+      const Dropout<T> kernel{from.data<T>(), into.data<T>(), from.numel(), static_cast<float>(p), key, accumulate};
+      for_elements(from.device(), kernel, from.numel());
+    });
+  };
+  const Array y = Array::empty(x.shape(), x.options());
+  launch(x.value(), y, false);
+  return record("dropout", y, {x}, [launch](std::span<const Array> dy, Grads& grads) {
+    const Grads::Target dx = grads.into(0);
+    launch(dy[0], dx.array, dx.accumulate);
+  });
+}
+
+}  // namespace moxie

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/kernels/reduce/logsumexp.h"
+
+#include "autograd/ops/common.h"
+
+namespace moxie {
+namespace {
+
+// Over the last dimension: [rows, n] -> [rows]
+Tensor logsumexp_rows(const Tensor& x, const Shape& shape) {
+  const int64_t rows = x.shape().rows(), n = x.dim(-1);
+  const Array y = Array::empty(shape, x.options());
+  dispatch_float("logsumexp", x.dtype(), [&]<class T>(T) {
+    for_rows(x.device(), LogSumExp<T>{x.value().data<T>(), y.data<T>(), n}, rows, n);
+  });
+  return record("logsumexp", y, {x}, [x = x.value(), y, rows, n](std::span<const Array> dy, Grads& grads) {
+    const Grads::Target dx = grads.into(0);
+    dispatch_float("backward", x.dtype(), [&]<class T>(T) {
+      const LogSumExpBackward<T> kernel{x.data<T>(), y.data<T>(), dy[0].data<T>(), dx.data<T>(), n, dx.accumulate};
+      for_rows(x.device(), kernel, rows, n);
+    });
+  });
+}
+
+}  // namespace
+
+Tensor logsumexp(const Tensor& x, int64_t dim, bool keep) {
+  dim = normalize_dim("logsumexp", dim, x.shape());
+  const Shape shape = keep ? x.shape().with(dim, 1) : x.shape().without(dim);
+  if (dim == x.shape().rank() - 1) return logsumexp_rows(x, shape);
+  const Tensor last = transpose(x, dim, -1);
+  const Tensor rows = logsumexp_rows(last, last.shape().with(-1, 1));
+  return reshape(transpose(rows, dim, -1), shape);
+}
+
+}  // namespace moxie

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "core/array.h"
+
+namespace moxie {
+
+// x summed over the dimensions in which it was broadcast from `shape`: the gradient of broadcasting.
+Array sum_to(const Array& x, const Shape& shape);
+
+}  // namespace moxie

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "autograd/record.h"
+
+#include <algorithm>
+
+#include "core/kernels/elementwise/accumulate.h"
+#include "core/launch.h"
+
+namespace moxie {
+namespace {
+
+thread_local bool recording = true;
+std::atomic<uint64_t> next_id{1};
+std::atomic<uint64_t> next_visit{1};
+
+void accumulate(const Array& into, const Array& x) {
+  dispatch_float("backward", into.dtype(), [&]<class T>(T) {
+    dispatch_float("backward", x.dtype(), [&]<class From>(From) {
+      const Accumulate<From, T> kernel{x.data<From>(), into.data<T>(), into.numel()};
+      for_rows(into.device(), kernel, elementwise_rows(into.numel()), elementwise_row);
+    });
+  });
+}
+
+bool any_requires_grad(std::span<const Tensor> inputs) {
+  return std::any_of(inputs.begin(), inputs.end(), [](const Tensor& input) { return input.requires_grad(); });
+}
+
+}  // namespace
+
+bool grad_enabled() { return recording; }
+NoGrad::NoGrad() : before_(recording) { recording = false; }
+NoGrad::~NoGrad() { recording = before_; }
+detail::EnableGrad::EnableGrad() : before_(recording) { recording = true; }
+detail::EnableGrad::~EnableGrad() { recording = before_; }
+
+Node::Node(const char* op_name, std::vector<Edge> edges, std::vector<Output> results, Backward rule)
+    : op(op_name),
+      id(next_id.fetch_add(1, std::memory_order_relaxed)),
+      inputs(std::move(edges)),
+      outputs(std::move(results)),
+      backward(std::move(rule)),
+      dy(outputs.size()) {}
+
+// A chain of nodes is taken apart by a worklist: recursion would overflow the stack on a long one.
+Node::~Node() {
+  thread_local std::vector<std::shared_ptr<Node>>* worklist = nullptr;
+  if (worklist != nullptr) {
+    for (Edge& edge : inputs)
+      if (edge.node) worklist->push_back(std::move(edge.node));
+    return;
+  }
+  std::vector<std::shared_ptr<Node>> pending;
+  worklist = &pending;
+  for (Edge& edge : inputs)
+    if (edge.node) pending.push_back(std::move(edge.node));
+  while (!pending.empty()) {
+    const std::shared_ptr<Node> node = std::move(pending.back());
+    pending.pop_back();
+  }
+  worklist = nullptr;
+}
+
+std::shared_ptr<Node> Node::leaf(const Shape& shape, Options options) {
+  auto node = std::make_shared<Node>("leaf", std::vector<Edge>{}, std::vector<Output>{{shape, options}}, Backward{});
+  node->leaf_ = true;
+  return node;
+}
+
+Grads::Target Grads::into(size_t i) {
+  const Node::Edge& edge = node_.inputs[i];
+  Node& producer = *edge.node;
+  Array& slot = producer.dy[static_cast<size_t>(edge.output)];
+  const bool filled = producer.is_leaf() ? producer.has_grad : slot.defined();
+  if (producer.is_leaf()) producer.has_grad = true;
+  if (filled && !slot.unique()) slot = slot.clone();
+  if (!filled && !(slot.defined() && slot.unique())) {
+    const Node::Output& output = producer.outputs[static_cast<size_t>(edge.output)];
+    slot = Array::empty(output.shape, output.options);
+  }
+  return {slot, filled};
+}
+
+void Grads::give(size_t i, const Array& dx) {
+  const Node::Edge& edge = node_.inputs[i];
+  Node& producer = *edge.node;
+  const Node::Output& output = producer.outputs[static_cast<size_t>(edge.output)];
+  check_internal(dx.shape() == output.shape, "{}: gave a gradient of shape {} for input {} of shape {}", node_.op,
+                 dx.shape(), i, output.shape);
+  Array& slot = producer.dy[static_cast<size_t>(edge.output)];
+  const bool filled = producer.is_leaf() ? producer.has_grad : slot.defined();
+  if (filled) {
+    if (!slot.unique()) slot = slot.clone();
+    accumulate(slot, dx);
+  } else {
+    // A leaf keeps its gradient, and callers may change it: it must not share memory with another's.
+    const bool shared = !dx.unique();
+    slot = dx.to(output.options.dtype);
+    if (producer.is_leaf() && shared && slot.shares_storage_with(dx)) slot = dx.clone();
+    if (producer.is_leaf()) producer.has_grad = true;
+  }
+}
+
+std::vector<Tensor> detail::record_always(const char* op, const std::vector<Array>& outputs,
+                                          std::span<const Tensor> inputs, Backward backward) {
+  std::vector<Node::Edge> edges;
+  for (const Tensor& input : inputs) edges.push_back({input.node(), input.output()});
+  std::vector<Node::Output> results;
+  for (const Array& output : outputs) results.push_back({output.shape(), output.options()});
+  const auto node = std::make_shared<Node>(op, std::move(edges), std::move(results), std::move(backward));
+  std::vector<Tensor> tensors;
+  for (size_t i = 0; i < outputs.size(); ++i) tensors.emplace_back(outputs[i], node, static_cast<int64_t>(i));
+  return tensors;
+}
+
+std::vector<Tensor> record(const char* op, const std::vector<Array>& outputs, std::span<const Tensor> inputs,
+                           Backward backward) {
+  if (recording && any_requires_grad(inputs)) return detail::record_always(op, outputs, inputs, std::move(backward));
+  std::vector<Tensor> tensors;
+  for (const Array& output : outputs) tensors.emplace_back(output);
+  return tensors;
+}
+
+Tensor record(const char* op, const Array& y, std::span<const Tensor> inputs, Backward backward) {
+  return record(op, std::vector<Array>{y}, inputs, std::move(backward))[0];
+}
+
+Tensor record(const char* op, const Array& y, std::initializer_list<Tensor> inputs, Backward backward) {
+  return record(op, y, std::span<const Tensor>(inputs.begin(), inputs.size()), std::move(backward));
+}
+
+bool will_record(std::initializer_list<Tensor> inputs) {
+  return recording && any_requires_grad({inputs.begin(), inputs.size()});
+}
+
+namespace {
+
+// Every node that `root` was computed from, newest first.
+std::vector<std::shared_ptr<Node>> reachable(const std::shared_ptr<Node>& root) {
+  const uint64_t visit = next_visit.fetch_add(1, std::memory_order_relaxed);
+  std::vector<std::shared_ptr<Node>> order{root};
+  root->visit = visit;
+  for (size_t i = 0; i < order.size(); ++i) {
+    check(!order[i]->used, "backward: the graph through {} was used by an earlier backward; run the forward pass again",
+          order[i]->op);
+    for (size_t k = 0; k < order[i]->inputs.size(); ++k) {
+      const std::shared_ptr<Node>& node = order[i]->inputs[k].node;
+      if (node == nullptr || node->is_leaf() || node->visit == visit) continue;
+      node->visit = visit;
+      order.push_back(node);
+    }
+  }
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a->id > b->id; });
+  return order;
+}
+
+void run(Node& node) {
+  std::vector<Array> dy = std::move(node.dy);
+  node.dy.assign(node.outputs.size(), {});
+  const Backward rule = std::move(node.backward);
+  node.backward = nullptr;
+  node.used = true;
+  if (std::none_of(dy.begin(), dy.end(), [](const Array& array) { return array.defined(); })) return;
+  for (size_t i = 0; i < dy.size(); ++i)
+    if (!dy[i].defined()) dy[i] = Array::zeros(node.outputs[i].shape, node.outputs[i].options);
+  Grads grads(node);
+  rule(dy, grads);
+}
+
+}  // namespace
+
+void detail::run_backward(const std::shared_ptr<Node>& root, int64_t output, const Array& cotangent) {
+  if (root->is_leaf()) {
+    Node sink("backward", {{root, 0}}, {}, {});
+    Grads(sink).give(0, cotangent.clone());
+    return;
+  }
+  std::vector<std::shared_ptr<Node>> order = reachable(root);
+  root->dy[static_cast<size_t>(output)] = cotangent;
+  const NoGrad guard;
+  try {
+    for (std::shared_ptr<Node>& node : order) {
+      run(*node);
+      node->inputs.clear();
+      node.reset();
+    }
+  } catch (...) {
+    for (const std::shared_ptr<Node>& node : order)
+      if (node) node->dy.assign(node->outputs.size(), {});
+    throw;
+  }
+}
+
+}  // namespace moxie

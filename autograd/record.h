@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// How an op joins the graph: compute the result as an Array, then record() it with a rule for its gradients.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "autograd/tensor.h"
+
+namespace moxie {
+
+class Grads;
+
+// Given the gradients of the outputs, adds to the gradients of the inputs. Rules capture and see only Arrays, so they
+// can't record by accident and can't form reference cycles.
+using Backward = std::function<void(std::span<const Array> dy, Grads& grads)>;
+
+// The place of one op's application in the graph; a leaf has no backward rule and keeps its gradient.
+class Node final {
+ public:
+  struct Edge {
+    std::shared_ptr<Node> node;  // null where the input needs no gradient
+    int64_t output = 0;
+  };
+  struct Output {
+    Shape shape;
+    Options options;
+  };
+
+  Node(const char* op_name, std::vector<Edge> edges, std::vector<Output> results, Backward rule);
+  ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  static std::shared_ptr<Node> leaf(const Shape& shape, Options options);
+
+  bool is_leaf() const { return leaf_; }
+
+  const char* op;
+  uint64_t id;  // creation order, which is a topological order
+  std::vector<Edge> inputs;
+  std::vector<Output> outputs;
+  Backward backward;
+  std::vector<Array> dy;          // gradient of each output while a backward pass is under way; of a leaf, its gradient
+  bool has_grad = false;          // leaf: dy[0] holds a gradient (otherwise memory kept for the next one)
+  bool used = false;              // the rule has run and is gone
+  uint64_t visit = 0;             // mark of the last backward pass that reached it
+
+ private:
+  bool leaf_ = false;
+};
+
+// Where a backward rule puts the gradients of its op's inputs.
+class Grads final {
+ public:
+  explicit Grads(Node& node) : node_(node) {}
+
+  // A buffer of input i's shape: overwrite its numbers, or add to them where `accumulate` is set.
+  struct Target {
+    Array array;
+    bool accumulate = false;
+    template <class T> T* data() const { return array.data<T>(); }
+  };
+
+  // Whether input i wants a gradient at all; the other calls need that it does.
+  bool needs(size_t i) const { return node_.inputs[i].node != nullptr; }
+  Target into(size_t i);
+  // Hands over a finished gradient of input i's shape, which may share memory with dy.
+  void give(size_t i, const Array& dx);
+
+ private:
+  Node& node_;
+};
+
+// Joins the result of a user's op to the graph. `inputs` are the tensors whose gradients `backward` computes, in the
+// order in which Grads counts them; undefined tensors may stand for absent optional inputs.
+Tensor record(const char* op, const Array& y, std::span<const Tensor> inputs, Backward backward);
+Tensor record(const char* op, const Array& y, std::initializer_list<Tensor> inputs, Backward backward);
+// The same with several outputs; an output that nobody used arrives as zeros in `dy`.
+std::vector<Tensor> record(const char* op, const std::vector<Array>& outputs, std::span<const Tensor> inputs,
+                           Backward backward);
+
+// True where recording is on and at least one input needs a gradient: an op may save work otherwise.
+bool will_record(std::initializer_list<Tensor> inputs);
+
+namespace detail {
+// Records even where no input needs a gradient: for recomputation, whose parameters the inputs don't show.
+std::vector<Tensor> record_always(const char* op, const std::vector<Array>& outputs, std::span<const Tensor> inputs,
+                                  Backward backward);
+void run_backward(const std::shared_ptr<Node>& root, int64_t output, const Array& cotangent);
+class EnableGrad final {
+ public:
+  EnableGrad();
+  ~EnableGrad();
+  EnableGrad(const EnableGrad&) = delete;
+  EnableGrad& operator=(const EnableGrad&) = delete;
+
+ private:
+  bool before_;
+};
+}  // namespace detail
+
+}  // namespace moxie

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention.h"
+
+#include "core/attention_cpu.h"
+#include "core/check.h"
+
+namespace moxie {
+
+namespace cuda {
+// Defined in cuda/.
+void attention(const Attention& problem);
+void attention_backward(const AttentionBackward& problem);
+}  // namespace cuda
+
+namespace {
+
+void check_problem(const Attention& p, const char* op) {
+  check(is_float(p.dtype), "{}: dtype must be f64, f32 or bf16, got {}", op, name_of(p.dtype));
+  check(p.batch >= 0 && p.q_length >= 0 && p.k_length >= 0, "{}: sizes must not be negative, batch {}, q {}, k {}", op,
+        p.batch, p.q_length, p.k_length);
+  check(p.heads >= 1 && p.kv_heads >= 1 && p.heads % p.kv_heads == 0,
+        "{}: heads must be a multiple of kv_heads, got heads = {}, kv_heads = {}", op, p.heads, p.kv_heads);
+  check(p.head_dim >= 1, "{}: head_dim must be at least 1, got {}", op, p.head_dim);
+  const int64_t width = p.heads * p.head_dim, kv_width = p.kv_heads * p.head_dim;
+  check((p.q_length <= 1 || (p.q_stride >= width && p.out_stride >= width)) &&
+            (p.k_length <= 1 || (p.k_stride >= kv_width && p.v_stride >= kv_width)),
+        "{}: strides must hold all heads of a position, q {} and out {} (at least {}), k {} and v {} (at least {})", op,
+        p.q_stride, p.out_stride, width, p.k_stride, p.v_stride, kv_width);
+}
+
+// Calls f with a value of the problem's element type.
+template <class F> void with_type(Dtype dtype, F f) {
+  if (dtype == Dtype::f64) return f(double{});
+  if (dtype == Dtype::f32) return f(float{});
+  f(bf16{});
+}
+
+}  // namespace
+
+void attention(Device device, const Attention& p) {
+  check_problem(p, "attention");
+  if (p.batch == 0 || p.q_length == 0) return;
+  if (device.is_cpu()) return with_type(p.dtype, [&](auto type) { attention_cpu::forward<decltype(type)>(p); });
+#ifdef MOXIE_CUDA
+  cuda::attention(p);
+#else
+  throw_built_without_cuda();
+#endif
+}
+
+void attention_backward(Device device, const AttentionBackward& p) {
+  check_problem(p.forward, "attention_backward");
+  check(p.forward.q_length <= 1 || p.dout_stride >= p.forward.heads * p.forward.head_dim,
+        "attention_backward: the stride of dout must hold all heads of a position, got {}, at least {}", p.dout_stride,
+        p.forward.heads * p.forward.head_dim);
+  if (p.forward.batch == 0) return;
+  if (device.is_cpu()) {
+    return with_type(p.forward.dtype, [&](auto type) { attention_cpu::backward<decltype(type)>(p); });
+  }
+#ifdef MOXIE_CUDA
+  cuda::attention_backward(p);
+#else
+  throw_built_without_cuda();
+#endif
+}
+
+}  // namespace moxie

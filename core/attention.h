@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The attention seam: softmax(scale * q k^T) v per head, forward and backward, without ever storing the scores.
+#pragma once
+#include <cstdint>
+
+#include "core/device.h"
+#include "core/dtype.h"
+
+namespace moxie {
+
+// What one call of attention() reads and writes. Element (b, t, h, i) of q is
+// q[b * q_batch_stride + t * q_stride + h * head_dim + i], and likewise for k, v (with kv_heads) and out, so that
+// [batch, time, heads, head_dim] and a packed [batch, time, q | k | v] both fit. Strides count elements.
+struct Attention {
+  Dtype dtype = Dtype::f32;  // of q, k, v and out: f64, f32 or bf16
+  int64_t batch = 0;
+  int64_t heads = 0;     // a multiple of kv_heads
+  int64_t kv_heads = 0;  // head h reads key/value head h / (heads / kv_heads)
+  int64_t q_length = 0;
+  int64_t k_length = 0;
+  int64_t head_dim = 0;
+  double scale = 1;
+  bool causal = true;  // query t sees the keys up to t + k_length - q_length, so that a key/value cache works
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  int64_t q_stride = 0, k_stride = 0, v_stride = 0;
+  int64_t q_batch_stride = 0, k_batch_stride = 0, v_batch_stride = 0;
+  void* out = nullptr;
+  int64_t out_stride = 0, out_batch_stride = 0;
+  void* lse = nullptr;  // [batch, heads, q_length], log-sum-exp of the scaled scores; f64 for f64, otherwise f32
+};
+
+// What one call of attention_backward() reads and writes; out and lse of `forward` hold what attention() wrote.
+// dq, dk and dv have the strides of q, k and v.
+struct AttentionBackward {
+  Attention forward;
+  const void* dout = nullptr;
+  int64_t dout_stride = 0, dout_batch_stride = 0;
+  void* dq = nullptr;
+  void* dk = nullptr;
+  void* dv = nullptr;
+};
+
+// Writes out = softmax(scale * q k^T) v and lse, head by head. A query that sees no key gets out = 0 and lse = -inf.
+// Throws std::invalid_argument where sizes, strides or the dtype are impossible.
+void attention(Device device, const Attention& problem);
+
+// Writes (does not add to) dq, dk and dv; a query that sees no key contributes nothing.
+// Throws std::invalid_argument as attention() does.
+void attention_backward(Device device, const AttentionBackward& problem);
+
+}  // namespace moxie

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Internal to core/attention*.cpp: products of small blocks in registers, on vectors of the processor's own width.
+#pragma once
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+#include "core/dtype.h"
+
+namespace moxie::attention_cpu {
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64;
+inline constexpr int tile_rows = 12;  // with tile_vectors columns: 24 of 32 registers hold sums
+#elif defined(__AVX__)
+inline constexpr int vector_bytes = 32;
+inline constexpr int tile_rows = 6;  // 12 of 16 registers hold sums
+#else
+inline constexpr int vector_bytes = 16;
+inline constexpr int tile_rows = 6;
+#endif
+inline constexpr int tile_vectors = 2;
+
+template <class C> struct Simd {
+  static constexpr int lanes = vector_bytes / static_cast<int>(sizeof(C));
+  typedef C Vector __attribute__((vector_size(vector_bytes)));
+  typedef C Memory __attribute__((vector_size(vector_bytes), aligned(alignof(C)), may_alias));
+};
+
+// How many queries one column of tiles holds: they lie along the lanes of tile_vectors vectors.
+template <class C> inline constexpr int64_t tile_columns = tile_vectors* Simd<C>::lanes;
+
+constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// c[r, j] (+)= sum over s of a[r * a_row + s * a_step] * b[s * b_step + j], for r < rows, s < steps and all j of
+// `Vectors` vectors.
+template <class C> struct Product {
+  const C* a;
+  int64_t a_row, a_step;
+  const C* b;
+  int64_t b_step;
+  C* c;
+  int64_t c_row;
+  int64_t steps;
+  bool add;
+};
+
+// One tile of a product, its sums in registers. `UnitRow` says that a_row is 1.
+template <int Rows, int Vectors, bool UnitRow, class C>
+[[gnu::always_inline]] inline void multiply_tile(const Product<C>& p, const C* a, C* c) {
+  using Memory = typename Simd<C>::Memory;
+  using Vector = typename Simd<C>::Vector;
+  constexpr int64_t lanes = Simd<C>::lanes;
+  const int64_t a_row = UnitRow ? 1 : p.a_row;
+  Vector sum[Rows][Vectors];
+  for (int r = 0; r < Rows; ++r) {
+    for (int v = 0; v < Vectors; ++v) {
+      sum[r][v] = p.add ? *reinterpret_cast<const Memory*>(c + r * p.c_row + v * lanes) : Vector{};
+    }
+  }
+  const C* b = p.b;
+  for (int64_t s = 0; s < p.steps; ++s, a += p.a_step, b += p.b_step) {
+    Vector right[Vectors];
+    for (int v = 0; v < Vectors; ++v) right[v] = *reinterpret_cast<const Memory*>(b + v * lanes);
+    for (int r = 0; r < Rows; ++r) {
+      const C left = a[r * a_row];
+      for (int v = 0; v < Vectors; ++v) sum[r][v] += left * right[v];
+    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    for (int v = 0; v < Vectors; ++v) *reinterpret_cast<Memory*>(c + r * p.c_row + v * lanes) = sum[r][v];
+  }
+}
+
+template <int Rows, int Vectors, bool UnitRow, class C>
+[[gnu::always_inline]] inline void multiply_rest(const Product<C>& p, const C* a, C* c, int64_t rows) {
+  if constexpr (Rows > 0) {
+    if (rows == Rows) return multiply_tile<Rows, Vectors, UnitRow>(p, a, c);
+    multiply_rest<Rows - 1, Vectors, UnitRow>(p, a, c, rows);
+  }
+}
+
+// The product for all rows: full tiles, then the rest in one or two tiles of nearly equal height.
+template <int Vectors, bool UnitRow, class C> [[gnu::noinline]] void multiply(const Product<C>& p, int64_t rows) {
+  const int64_t a_row = UnitRow ? 1 : p.a_row;
+  int64_t r = 0;
+  for (; rows - r >= 2 * tile_rows || rows - r == tile_rows; r += tile_rows) {
+    multiply_tile<tile_rows, Vectors, UnitRow>(p, p.a + r * a_row, p.c + r * p.c_row);
+  }
+  while (r < rows) {
+    const int64_t rest = rows - r;
+    const int64_t height = rest > tile_rows ? (rest + 1) / 2 : rest;
+    multiply_rest<tile_rows, Vectors, UnitRow>(p, p.a + r * a_row, p.c + r * p.c_row, height);
+    r += height;
+  }
+}
+
+// The same over `columns` columns, a multiple of the lanes.
+template <bool UnitRow, class C> void multiply_columns(Product<C> p, int64_t rows, int64_t columns) {
+  constexpr int64_t width = tile_columns<C>;
+  const C* b = p.b;
+  C* c = p.c;
+  int64_t j = 0;
+  for (; j + width <= columns; j += width) {
+    p.b = b + j;
+    p.c = c + j;
+    multiply<tile_vectors, UnitRow>(p, rows);
+  }
+  for (; j < columns; j += Simd<C>::lanes) {
+    p.b = b + j;
+    p.c = c + j;
+    multiply<1, UnitRow>(p, rows);
+  }
+}
+
+// e^x without branches, so that loops over it become vectors: at most 2 ulp off; 0 where the result would be
+// subnormal, inf and NaN as the standard's.
+[[gnu::always_inline]] inline float exponential(float x) {
+  constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const float shifted = x * 1.44269504088896341f + round_magic;
+  const float n = shifted - round_magic;
+  const float r = (x - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;
+  float y = 1.0f / 720;
+  y = y * r + 1.0f / 120;
+  y = y * r + 1.0f / 24;
+  y = y * r + 1.0f / 6;
+  y = y * r + 0.5f;
+  y = y * r + 1.0f;
+  y = y * r + 1.0f;
+  const uint32_t power = (std::bit_cast<uint32_t>(shifted) << 23) + 0x3F800000u;
+  y *= std::bit_cast<float>(power);
+  y = x < -87.3f ? 0.0f : y;
+  return x > 88.3f ? std::numeric_limits<float>::infinity() : y;
+}
+inline double exponential(double x) { return __builtin_exp(x); }
+
+// One stage of a square transpose: swaps blocks of size B between the rows i and i + B.
+template <class Vector, int B, int... I>
+[[gnu::always_inline]] inline void swap_blocks(Vector& x, Vector& y, std::integer_sequence<int, I...>) {
+  constexpr int lanes = static_cast<int>(sizeof...(I));
+  const Vector low = __builtin_shufflevector(x, y, ((I & B) != 0 ? lanes + I - B : I)...);
+  const Vector high = __builtin_shufflevector(x, y, ((I & B) != 0 ? lanes + I : I + B)...);
+  x = low;
+  y = high;
+}
+
+template <int B, class Vector, int Lanes> [[gnu::always_inline]] inline void transpose_stages(Vector (&rows)[Lanes]) {
+  if constexpr (B < Lanes) {
+    for (int i = 0; i < Lanes; ++i) {
+      if ((i & B) == 0) swap_blocks<Vector, B>(rows[i], rows[i + B], std::make_integer_sequence<int, Lanes>{});
+    }
+    transpose_stages<2 * B>(rows);
+  }
+}
+
+// to[j, i] = factor * from[i, j] for i < rows, j < columns.
+template <class C>
+void transpose(const C* from, int64_t from_row, C* to, int64_t to_row, int64_t rows, int64_t columns, C factor) {
+  using Memory = typename Simd<C>::Memory;
+  using Vector = typename Simd<C>::Vector;
+  constexpr int lanes = Simd<C>::lanes;
+  const int64_t full_rows = rows / lanes * lanes, full_columns = columns / lanes * lanes;
+  for (int64_t i = 0; i < full_rows; i += lanes) {
+    for (int64_t j = 0; j < full_columns; j += lanes) {
+      Vector block[lanes];
+      for (int l = 0; l < lanes; ++l) {
+        block[l] = *reinterpret_cast<const Memory*>(from + (i + l) * from_row + j) * factor;
+      }
+      transpose_stages<1>(block);
+      for (int l = 0; l < lanes; ++l) *reinterpret_cast<Memory*>(to + (j + l) * to_row + i) = block[l];
+    }
+    for (int64_t j = full_columns; j < columns; ++j) {
+      for (int64_t l = i; l < i + lanes; ++l) to[j * to_row + l] = from[l * from_row + j] * factor;
+    }
+  }
+  for (int64_t i = full_rows; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j] * factor;
+  }
+}
+
+// to[i, j] = factor * from[i, j], zero for j from `columns` to `padded`.
+template <class T, class C>
+void copy_rows(const T* from, int64_t from_row, C* to, int64_t rows, int64_t columns, int64_t padded, C factor) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* x = from + i * from_row;
+    C* y = to + i * padded;
+#pragma omp simd
+    for (int64_t j = 0; j < columns; ++j) y[j] = static_cast<C>(x[j]) * factor;
+    for (int64_t j = columns; j < padded; ++j) y[j] = 0;
+  }
+}
+
+// True where no element of the block is inf or NaN.
+template <class C> bool all_finite(const C* x, int64_t row, int64_t rows, int64_t columns) {
+  C sum = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const C* y = x + i * row;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < columns; ++j) sum += y[j] * C{0};
+  }
+  return sum == 0;
+}
+
+}  // namespace moxie::attention_cpu

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cuts a matmul into blocks that its shape alone fixes, so that results don't depend on the number of threads.
+#include "core/gemm.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <vector>
+
+#include "core/check.h"
+#include "core/gemm_block.h"
+#include "core/launch.h"
+#include "core/parallel.h"
+
+namespace moxie {
+namespace {
+
+// Fewer multiplications and additions than this stay on the calling thread.
+constexpr double parallel_flops = 1e6;
+// Blocks are put together until a piece of the parallel loop has about this many.
+constexpr double piece_flops = 5e5;
+
+struct Cut {
+  int64_t count = 0, size = 0;
+  Cut(int64_t extent, int64_t most) {
+    if (extent == 0) return;
+    count = (extent + most - 1) / most;
+    // Even pieces, in steps that suit the vector units.
+    size = (extent + count - 1) / count;
+    size = std::min(extent, (size + 15) / 16 * 16);
+    count = (extent + size - 1) / size;
+  }
+  int64_t first(int64_t i) const { return i * size; }
+  int64_t length(int64_t i, int64_t extent) const { return std::min(size, extent - i * size); }
+};
+
+const void* advance(const void* data, int64_t elements, Dtype dtype) {
+  return static_cast<const char*>(data) + elements * size_of(dtype);
+}
+void* advance(void* data, int64_t elements, Dtype dtype) {
+  return static_cast<char*>(data) + elements * size_of(dtype);
+}
+
+// The part of a matmul that gives rows [i, i + m) and columns [j, j + n) of C.
+Gemm part(const Gemm& whole, int64_t i, int64_t m, int64_t j, int64_t n) {
+  Gemm block = whole;
+  block.m = m;
+  block.n = n;
+  block.a = advance(whole.a, whole.transpose_a ? i : i * whole.lda, whole.dtype);
+  block.b = advance(whole.b, whole.transpose_b ? j * whole.ldb : j, whole.dtype);
+  block.c = advance(whole.c, i * whole.ldc + j, whole.out_dtype);
+  return block;
+}
+
+// Runs f(i) for all blocks, `flops` in total, and rethrows the first error outside of the parallel loop.
+template <class F> void for_blocks(int64_t count, double flops, F&& f) {
+  if (count == 0) return;
+  const double per_block = std::max(flops / static_cast<double>(count), 1.0);
+  const int64_t per_piece = std::clamp<int64_t>(static_cast<int64_t>(piece_flops / per_block), 1, count);
+  const int64_t pieces = (count + per_piece - 1) / per_piece;
+  std::exception_ptr error;
+  std::atomic_flag failed;
+  parallel_for_uneven(pieces, flops >= parallel_flops, [&](int64_t piece) {
+    try {
+      const int64_t end = std::min(count, (piece + 1) * per_piece);
+      for (int64_t i = piece * per_piece; i < end; ++i) f(i);
+    } catch (...) {
+      if (!failed.test_and_set()) error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
+}
+
+void check_dtypes(const char* op, Dtype dtype, Dtype out_dtype) {
+  check_internal(is_float(dtype), "{}: operands must be f64, f32 or bf16, got {}", op, name_of(dtype));
+  check_internal(out_dtype == dtype || (dtype == Dtype::bf16 && out_dtype == Dtype::f32),
+                 "{}: {} operands cannot give {}", op, name_of(dtype), name_of(out_dtype));
+}
+
+void check_leading(const char* op, const char* matrix, int64_t leading, int64_t row) {
+  check_internal(leading >= row, "{}: the leading dimension of {} is below its row, {} < {}", op, matrix, leading, row);
+}
+
+double count_flops(int64_t m, int64_t n, int64_t k) {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+constexpr int64_t block_rows = 256, block_cols = 512;
+
+void gemm_cpu(const Gemm& g) {
+  const Cut rows(g.m, block_rows), cols(g.n, block_cols);
+  const int64_t per_member = rows.count * cols.count;
+  for_blocks(g.batch * per_member, static_cast<double>(g.batch) * count_flops(g.m, g.n, g.k), [&](int64_t index) {
+    const int64_t member = index / per_member, row = index % per_member / cols.count, col = index % cols.count;
+    Gemm whole = g;
+    whole.a = advance(g.a, member * g.stride_a, g.dtype);
+    whole.b = advance(g.b, member * g.stride_b, g.dtype);
+    whole.c = advance(g.c, member * g.stride_c, g.out_dtype);
+    gemm_detail::multiply_block(
+        part(whole, rows.first(row), rows.length(row, g.m), cols.first(col), cols.length(col, g.n)));
+  });
+}
+
+void check_offsets(const char* op, const int32_t* offsets, int64_t groups) {
+  check_internal(offsets[0] >= 0, "{}: offsets must start at 0 or above, got {}", op, offsets[0]);
+  for (int64_t g = 0; g < groups; ++g) {
+    check_internal(offsets[g] <= offsets[g + 1], "{}: offsets must ascend, got {} then {} for group {}", op, offsets[g],
+                   offsets[g + 1], g);
+  }
+}
+
+struct GroupBlock {
+  int64_t group, first, size;
+};
+
+void grouped_gemm_cpu(const GroupedGemm& g) {
+  check_offsets("grouped_gemm", g.offsets, g.groups);
+  std::vector<GroupBlock> blocks;
+  for (int64_t group = 0; group < g.groups; ++group) {
+    const int64_t rows = g.offsets[group + 1] - g.offsets[group];
+    const Cut cut(rows, block_rows);
+    for (int64_t i = 0; i < cut.count; ++i) {
+      blocks.push_back({group, g.offsets[group] + cut.first(i), cut.length(i, rows)});
+    }
+  }
+  const Cut cols(g.n, block_cols);
+  const double flops = count_flops(g.offsets[g.groups] - g.offsets[0], g.n, g.k);
+  for_blocks(static_cast<int64_t>(blocks.size()) * cols.count, flops, [&](int64_t index) {
+    const GroupBlock& rows = blocks[static_cast<size_t>(index / cols.count)];
+    const int64_t col = index % cols.count;
+    Gemm whole{.dtype = g.dtype, .out_dtype = g.out_dtype, .transpose_b = g.transpose_b, .accumulate = g.accumulate};
+    whole.k = g.k;
+    whole.a = g.a;
+    whole.lda = g.lda;
+    whole.b = advance(g.b, rows.group * g.stride_b, g.dtype);
+    whole.ldb = g.ldb;
+    whole.c = g.c;
+    whole.ldc = g.ldc;
+    gemm_detail::multiply_block(part(whole, rows.first, rows.size, cols.first(col), cols.length(col, g.n)));
+  });
+}
+
+void grouped_gemm_weight_cpu(const GroupedGemmWeight& g) {
+  check_offsets("grouped_gemm_weight", g.offsets, g.groups);
+  const Cut rows(g.m, block_rows), cols(g.n, block_cols);
+  const int64_t per_group = rows.count * cols.count;
+  const double flops = count_flops(g.m, g.n, g.offsets[g.groups] - g.offsets[0]);
+  for_blocks(g.groups * per_group, flops, [&](int64_t index) {
+    const int64_t group = index / per_group, row = index % per_group / cols.count, col = index % cols.count;
+    Gemm whole{.dtype = g.dtype, .out_dtype = g.out_dtype, .transpose_a = true, .accumulate = g.accumulate};
+    whole.k = g.offsets[group + 1] - g.offsets[group];
+    whole.a = advance(g.a, g.offsets[group] * g.lda, g.dtype);
+    whole.lda = g.lda;
+    whole.b = advance(g.b, g.offsets[group] * g.ldb, g.dtype);
+    whole.ldb = g.ldb;
+    whole.c = advance(g.c, group * g.stride_c, g.out_dtype);
+    whole.ldc = g.ldc;
+    gemm_detail::multiply_block(
+        part(whole, rows.first(row), rows.length(row, g.m), cols.first(col), cols.length(col, g.n)));
+  });
+}
+
+}  // namespace
+
+void gemm(Device device, const Gemm& g) {
+  if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+  check_dtypes("gemm", g.dtype, g.out_dtype);
+  check_internal(g.m > 0 && g.n > 0 && g.k >= 0 && g.batch > 0,
+                 "gemm: sizes must not be negative, {} x {} x {}, batch {}", g.m, g.n, g.k, g.batch);
+  check_leading("gemm", "A", g.lda, g.transpose_a ? g.m : g.k);
+  check_leading("gemm", "B", g.ldb, g.transpose_b ? g.k : g.n);
+  check_leading("gemm", "C", g.ldc, g.n);
+  check_internal(g.batch == 1 || g.stride_c > 0, "gemm: members of the batch must not share C");
+  if (device.is_cpu()) return gemm_cpu(g);
+#ifdef MOXIE_CUDA
+  cuda::gemm(device.index, g);
+#else
+  throw_built_without_cuda();
+#endif
+}
+
+void grouped_gemm(Device device, const GroupedGemm& g) {
+  if (g.groups == 0 || g.n == 0) return;
+  check_dtypes("grouped_gemm", g.dtype, g.out_dtype);
+  check_internal(g.groups > 0 && g.n > 0 && g.k >= 0, "grouped_gemm: sizes must not be negative, {} groups, n {}, k {}",
+                 g.groups, g.n, g.k);
+  check_leading("grouped_gemm", "A", g.lda, g.k);
+  check_leading("grouped_gemm", "B", g.ldb, g.transpose_b ? g.k : g.n);
+  check_leading("grouped_gemm", "C", g.ldc, g.n);
+  if (device.is_cpu()) return grouped_gemm_cpu(g);
+#ifdef MOXIE_CUDA
+  cuda::grouped_gemm(device.index, g);
+#else
+  throw_built_without_cuda();
+#endif
+}
+
+void grouped_gemm_weight(Device device, const GroupedGemmWeight& g) {
+  if (g.groups == 0 || g.m == 0 || g.n == 0) return;
+  check_dtypes("grouped_gemm_weight", g.dtype, g.out_dtype);
+  check_internal(g.groups > 0 && g.m > 0 && g.n > 0,
+                 "grouped_gemm_weight: sizes must not be negative, {} groups, {} x {}", g.groups, g.m, g.n);
+  check_leading("grouped_gemm_weight", "A", g.lda, g.m);
+  check_leading("grouped_gemm_weight", "B", g.ldb, g.n);
+  check_leading("grouped_gemm_weight", "C", g.ldc, g.n);
+  check_internal(g.groups == 1 || g.stride_c > 0, "grouped_gemm_weight: groups must not share C");
+  if (device.is_cpu()) return grouped_gemm_weight_cpu(g);
+#ifdef MOXIE_CUDA
+  cuda::grouped_gemm_weight(device.index, g);
+#else
+  throw_built_without_cuda();
+#endif
+}
+
+}  // namespace moxie

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// SwiGLU (Shazeer, "GLU variants improve Transformer", 2020): y = silu(gate) * up, x = [gate, up] side by side.
+#pragma once
+#include "core/kernels/elementwise/unary.h"
+
+namespace moxie {
+
+// x [rows, 2 hidden] -> y [rows, hidden]
+template <class T> struct SwiGlu {
+  const T* x;
+  T* y;
+  int64_t hidden;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T *gate = x + row * 2 * hidden, *up = gate + hidden;
+    T* out = y + row * hidden;
+    team.each(hidden, [=](int64_t i) { out[i] = static_cast<T>(Silu::f(V(gate[i])) * V(up[i])); });
+  }
+};
+
+// dgate = dy up silu'(gate), dup = dy silu(gate)
+template <class T> struct SwiGluBackward {
+  const T* x;
+  const T* dy;
+  T* dx;
+  int64_t hidden;
+  bool accumulate;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T *gate = x + row * 2 * hidden, *up = gate + hidden, *g = dy + row * hidden;
+    T *dgate = dx + row * 2 * hidden, *dup = dgate + hidden;
+    const bool add = accumulate;
+    team.each(hidden, [=](int64_t i) {
+      const V z = V(gate[i]), s = math::sigmoid(z), upstream = V(g[i]);
+      store(dgate[i], upstream * V(up[i]) * s * (V(1) + z * (V(1) - s)), add);
+      store(dup[i], upstream * z * s, add);
+    });
+  }
+};
+
+}  // namespace moxie

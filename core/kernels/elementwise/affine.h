@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "core/kernels/elementwise/accumulate.h"
+
+namespace moxie {
+
+// y (+)= scale x + shift
+template <class T> struct Affine {
+  const T* x;
+  T* y;
+  Accumulator<T> scale, shift;
+  int64_t numel;
+  bool accumulate;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T* in = x + row * elementwise_row;
+    T* out = y + row * elementwise_row;
+    const V factor = scale, offset = shift;
+    const bool add = accumulate;
+    team.each(elementwise_count(numel, row), [=](int64_t i) { store(out[i], factor * V(in[i]) + offset, add); });
+  }
+};
+
+}  // namespace moxie

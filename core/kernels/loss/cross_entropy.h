@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cross entropy of softmax(logits) with one target class per row; rows whose target is `ignored` count for nothing.
+#pragma once
+#include "core/kernels/elementwise/accumulate.h"
+#include "core/math.h"
+
+namespace moxie {
+
+// lse = log sum exp(x), loss = lse - x[target], counted = 1; or loss = counted = 0 where ignored
+template <class T> struct CrossEntropy {
+  using V = Accumulator<T>;
+  const T* x;
+  const int32_t* targets;
+  V* lse;
+  V* loss;
+  V* counted;
+  int64_t cols;
+  int32_t ignored;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T* in = x + row * cols;
+    const int32_t target = targets[row];
+    const bool counts = target != ignored;
+    const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - top); });
+    const V value = top + math::log(total);
+    V *lse_at = lse + row, *loss_at = loss + row, *counted_at = counted + row;
+    team.once([=] {
+      *lse_at = value;
+      *loss_at = counts ? value - V(in[target]) : V(0);
+      *counted_at = counts ? V(1) : V(0);
+    });
+  }
+};
+
+// dx = dloss / count (exp(x - lse) - [i = target]); 0 in ignored rows
+template <class T> struct CrossEntropyBackward {
+  using V = Accumulator<T>;
+  const T* x;
+  const int32_t* targets;
+  const V* lse;
+  const V* count;  // of all rows that aren't ignored
+  const V* dloss;
+  T* dx;
+  int64_t cols;
+  int32_t ignored;
+  bool accumulate;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T* in = x + row * cols;
+    T* out = dx + row * cols;
+    const int32_t target = targets[row];
+    const bool counts = target != ignored;
+    const V scale = counts ? *dloss / *count : V(0), shift = lse[row];
+    const bool add = accumulate;
+    team.each(cols, [=](int64_t i) { store(out[i], counts ? scale * math::exp(V(in[i]) - shift) : V(0), add); });
+    team.sync();
+    team.once([=] {
+      if (counts) out[target] = static_cast<T>(V(out[target]) - scale);
+    });
+  }
+};
+
+}  // namespace moxie

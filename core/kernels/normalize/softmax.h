@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "core/finite.h"
+#include "core/kernels/elementwise/accumulate.h"
+#include "core/math.h"
+
+namespace moxie {
+
+// y = exp(x - max) / sum exp(x - max) of a row
+template <class T> struct Softmax {
+  const T* x;
+  T* y;
+  int64_t cols;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T* in = x + row * cols;
+    T* out = y + row * cols;
+    const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    if constexpr (sizeof(T) == sizeof(V)) {  // the exponentials are kept in y between the two passes
+      const V total = team.sum(cols, [=](int64_t i) {
+        const V e = math::exp(V(in[i]) - top);
+        out[i] = e;
+        return e;
+      });
+      const V scale = V(1) / total;
+      team.each(cols, [=](int64_t i) { out[i] *= scale; });
+    } else {
+      const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - top); });
+      const V scale = V(1) / total;
+      team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(math::exp(V(in[i]) - top) * scale); });
+    }
+  }
+};
+
+// dx = y (dy - sum(dy y))
+template <class T> struct SoftmaxBackward {
+  const T* y;
+  const T* dy;
+  T* dx;
+  int64_t cols;
+  bool accumulate;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T *p = y + row * cols, *g = dy + row * cols;
+    T* out = dx + row * cols;
+    const V dot = team.sum(cols, [=](int64_t i) { return V(p[i]) * V(g[i]); });
+    const bool add = accumulate;
+    team.each(cols, [=](int64_t i) { store(out[i], V(p[i]) * (V(g[i]) - dot), add); });
+  }
+};
+
+// y = x - max - log sum exp(x - max)
+template <class T> struct LogSoftmax {
+  const T* x;
+  T* y;
+  int64_t cols;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T* in = x + row * cols;
+    T* out = y + row * cols;
+    const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - top); });
+    const V shift = top + math::log(total);
+    team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(in[i]) - shift); });
+  }
+};
+
+// dx = dy - exp(y) sum(dy)
+template <class T> struct LogSoftmaxBackward {
+  const T* y;
+  const T* dy;
+  T* dx;
+  int64_t cols;
+  bool accumulate;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T *p = y + row * cols, *g = dy + row * cols;
+    T* out = dx + row * cols;
+    const V total = team.sum(cols, [=](int64_t i) { return V(g[i]); });
+    const bool add = accumulate;
+    team.each(cols, [=](int64_t i) { store(out[i], V(g[i]) - math::exp(V(p[i])) * total, add); });
+  }
+};
+
+}  // namespace moxie

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "core/finite.h"
+#include "core/kernels/elementwise/accumulate.h"
+#include "core/math.h"
+
+namespace moxie {
+
+// y = log sum exp(x) of a row, shifted by its maximum; minus infinity for a row of minus infinities.
+template <class T> struct LogSumExp {
+  const T* x;
+  T* y;
+  int64_t cols;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T* in = x + row * cols;
+    T* out = y + row;
+    const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    const V shift = is_finite(top) ? top : V(0);
+    const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - shift); });
+    team.once([=] { out[0] = static_cast<T>(shift + math::log(total)); });
+  }
+};
+
+// dx = dy exp(x - y); 0 where y is minus infinity
+template <class T> struct LogSumExpBackward {
+  const T* x;
+  const T* y;
+  const T* dy;
+  T* dx;
+  int64_t cols;
+  bool accumulate;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    using V = Accumulator<T>;
+    const T* in = x + row * cols;
+    T* out = dx + row * cols;
+    const V upstream = V(dy[row]), total = V(y[row]);
+    const V shift = is_finite(total) || total != total ? total : V(0);
+    const bool add = accumulate;
+    team.each(cols, [=](int64_t i) { store(out[i], upstream * math::exp(V(in[i]) - shift), add); });
+  }
+};
+
+}  // namespace moxie

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The launch seam: runs a team kernel for every row, on the device where its data lives.
+#pragma once
+#include <cstdint>
+
+#include "core/device.h"
+#include "core/parallel.h"
+#include "core/team.h"
+
+namespace moxie {
+
+namespace cuda {
+// Declared here, defined and instantiated in cuda/: a missing instantiation is a link error that names the kernel.
+template <class Kernel> void for_rows(const Kernel& kernel, int64_t rows, int64_t cols);
+}  // namespace cuda
+
+[[noreturn]] void throw_built_without_cuda();
+
+// Work below this many elements stays on the calling thread: waking another costs more.
+inline constexpr int64_t parallel_threshold = 16 * 1024;
+
+template <class Kernel> void for_rows_cpu(const Kernel& kernel, int64_t rows, int64_t cols) {
+  parallel_for(rows, rows * cols >= parallel_threshold, [&](int64_t row) { kernel(SerialTeam{}, row); });
+}
+
+// Runs kernel(team, row) once for every row in [0, rows), one team per row; `cols` says how much work a row is.
+template <class Kernel> void for_rows(Device device, const Kernel& kernel, int64_t rows, int64_t cols) {
+  if (rows == 0) return;
+  if (device.is_cpu()) return for_rows_cpu(kernel, rows, cols);
+#ifdef MOXIE_CUDA
+  cuda::for_rows(kernel, rows, cols);
+#else
+  throw_built_without_cuda();
+#endif
+}
+
+}  // namespace moxie

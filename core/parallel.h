@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loops over CPU threads. How work is cut never depends on the number of threads, so results don't either.
+#pragma once
+#include <cstdint>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace moxie {
+
+// How many CPU threads the library uses; 1 where it was built without OpenMP.
+int threads();
+// Sets the number of CPU threads, from 1 up. Throws std::invalid_argument otherwise.
+void set_threads(int count);
+
+// True inside a parallel loop: nested loops then run on the calling thread.
+inline bool in_parallel() {
+#ifdef _OPENMP
+  return omp_in_parallel() != 0;
+#else
+  return false;
+#endif
+}
+
+// Calls f(i) for every i in [0, count), cut evenly over the threads; `parallel` false keeps it on this thread.
+// f must not throw.
+template <class F> void parallel_for(int64_t count, bool parallel, F&& f) {
+#ifdef _OPENMP
+  if (parallel && count > 1 && !in_parallel()) {
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < count; ++i) f(i);
+    return;
+  }
+#endif
+  (void)parallel;
+  for (int64_t i = 0; i < count; ++i) f(i);
+}
+
+// The same with work handed out one piece at a time, for pieces of uneven size.
+template <class F> void parallel_for_uneven(int64_t count, bool parallel, F&& f) {
+#ifdef _OPENMP
+  if (parallel && count > 1 && !in_parallel()) {
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < count; ++i) f(i);
+    return;
+  }
+#endif
+  (void)parallel;
+  for (int64_t i = 0; i < count; ++i) f(i);
+}
+
+}  // namespace moxie

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sort seam: stable counting sort of small integers.
+#pragma once
+#include "core/array.h"
+
+namespace moxie {
+
+struct CountingSort {
+  Array offsets;  // [values + 1], i32: value v has places [offsets[v], offsets[v + 1])
+  Array order;    // [n], i32: order[place] = position in the input; equal values keep their order
+};
+
+// Sorts keys [n] (i32, each in [0, values), which the caller has checked).
+CountingSort counting_sort(const Array& keys, int64_t values);
+
+}  // namespace moxie

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory of arrays. On the CPU it is aligned to 64 bytes and comes from a cache that keeps its pages, so that a
+// training step in its steady state asks the system for nothing.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/device.h"
+
+namespace moxie {
+
+class Storage final {
+ public:
+  Storage(int64_t bytes, Device device);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  int64_t bytes_ = 0;
+  int64_t capacity_ = 0;
+  Device device_;
+};
+
+struct MemoryStatistics {
+  int64_t live_bytes = 0;      // in use by arrays now
+  int64_t peak_bytes = 0;      // the most that was in use at once since reset_peak_memory
+  int64_t reserved_bytes = 0;  // taken from the system: in use and cached
+  int64_t system_calls = 0;    // how often the system was asked for memory
+};
+
+// What the CPU cache holds; safe to call from any thread.
+MemoryStatistics cpu_memory();
+// Makes the peak start again from what is in use now.
+void reset_peak_memory();
+// Gives cached memory that no array uses back to the system.
+void release_cached_memory();
+// While on, new memory is filled with 0xFF (NaN in every float type), so that tests see a read before a write.
+void poison_new_memory(bool on);
+
+}  // namespace moxie

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// core/math.h against double libm over the whole range of float, and its special values.
+#include "core/math.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+namespace math = moxie::math;
+
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float quiet_nan = std::numeric_limits<float>::quiet_NaN();
+constexpr float smallest = std::numeric_limits<float>::denorm_min();
+constexpr float largest = std::numeric_limits<float>::max();
+
+// How far `got` is from `expected` in units in the last place of float; inf counts as 2^128.
+double ulps_between(float got, double expected) {
+  constexpr double beyond = 0x1p128;
+  const double g = std::isinf(got) ? std::copysign(beyond, got) : static_cast<double>(got);
+  const double e = std::clamp(expected, -beyond, beyond);
+  const int exponent = e == 0 ? -126 : std::clamp(std::ilogb(e), -126, 127);
+  return std::abs(g - e) / std::ldexp(1.0, exponent - 23);
+}
+
+struct Worst {
+  double ulps = 0;
+  float at = 0;
+  int64_t wrong_nan = 0;
+};
+
+// The worst error over every `step`-th bit pattern in [first, last]; the function runs in a vector loop, as in kernels.
+template <class Function, class Reference>
+Worst worst_over_bits(Function function, Reference reference, uint32_t first, uint32_t last, uint32_t step) {
+  constexpr uint64_t chunk = 1024;
+  std::vector<float> x(chunk), y(chunk);
+  Worst worst;
+  for (uint64_t begin = first; begin <= last; begin += chunk * step) {
+    for (uint64_t i = 0; i < chunk; ++i) {
+      x[i] = std::bit_cast<float>(static_cast<uint32_t>(std::min<uint64_t>(begin + i * step, last)));
+    }
+    const float* in = x.data();
+    float* out = y.data();
+#pragma omp simd
+    for (uint64_t i = 0; i < chunk; ++i) out[i] = function(in[i]);
+    for (uint64_t i = 0; i < chunk; ++i) {
+      const double expected = reference(static_cast<double>(x[i]));
+      if (std::isnan(expected) || std::isnan(y[i])) {
+        worst.wrong_nan += std::isnan(expected) != std::isnan(y[i]);
+        continue;
+      }
+      const double ulps = ulps_between(y[i], expected);
+      if (ulps > worst.ulps) worst = {ulps, x[i], worst.wrong_nan};
+    }
+  }
+  return worst;
+}
+
+template <class Function, class Reference>
+void check_accuracy(const char* name, double bound, Function function, Reference reference) {
+  const Worst everywhere = worst_over_bits(function, reference, 0u, 0xFFFFFFFFu, 1009);
+  // densely where results are neither saturated nor linear: 1/16 to 16 and its mirror image
+  const Worst positive = worst_over_bits(function, reference, 0x3D800000u, 0x41800000u, 61);
+  const Worst negative = worst_over_bits(function, reference, 0xBD800000u, 0xC1800000u, 61);
+  for (const Worst& worst : {everywhere, positive, negative}) {
+    CAPTURE(name);
+    CAPTURE(worst.at);
+    CHECK(worst.ulps <= bound);
+    CHECK(worst.wrong_nan == 0);
+  }
+}
+
+double reference_sigmoid(double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+double reference_softplus(double x) { return (x > 0 ? x : 0 * x) + std::log1p(std::exp(-std::abs(x))); }
+
+}  // namespace
+
+TEST_CASE("ulps_between counts neighbours") {
+  CHECK(ulps_between(1.0f, 1.0) == 0.0);
+  CHECK(ulps_between(std::nextafter(1.0f, 2.0f), 1.0) == 1.0);
+  CHECK(ulps_between(smallest, 0.0) == 1.0);
+  CHECK(ulps_between(infinity, std::ldexp(1.0, 130)) == 0.0);
+  CHECK(ulps_between(infinity, static_cast<double>(largest)) == 1.0);
+}
+
+TEST_CASE("math: accuracy over the whole range of float") {
+  check_accuracy(
+      "exp", 2.0, [](float x) { return math::exp(x); }, [](double x) { return std::exp(x); });
+  check_accuracy(
+      "log", 2.0, [](float x) { return math::log(x); }, [](double x) { return std::log(x); });
+  check_accuracy(
+      "log1p", 3.0, [](float x) { return math::log1p(x); }, [](double x) { return std::log1p(x); });
+  check_accuracy(
+      "tanh", 4.0, [](float x) { return math::tanh(x); }, [](double x) { return std::tanh(x); });
+  check_accuracy(
+      "erf", 4.0, [](float x) { return math::erf(x); }, [](double x) { return std::erf(x); });
+  check_accuracy(
+      "sigmoid", 4.0, [](float x) { return math::sigmoid(x); }, reference_sigmoid);
+  check_accuracy(
+      "softplus", 4.0, [](float x) { return math::softplus(x); }, reference_softplus);
+  check_accuracy(
+      "sqrt", 0.5, [](float x) { return math::sqrt(x); }, [](double x) { return std::sqrt(x); });
+}
+
+TEST_CASE_TEMPLATE("math: special values", T, float, double) {
+  constexpr T inf = std::numeric_limits<T>::infinity();
+  constexpr T not_a_number = std::numeric_limits<T>::quiet_NaN();
+
+  CHECK(math::exp(-inf) == T(0));
+  CHECK(math::exp(inf) == inf);
+  CHECK(math::exp(T(0)) == T(1));
+  CHECK(math::exp(T(-1e30)) == T(0));
+  CHECK(math::exp(T(1e30)) == inf);
+
+  CHECK(math::log(T(0)) == -inf);
+  CHECK(math::log(-T(0)) == -inf);
+  CHECK(math::log(inf) == inf);
+  CHECK(math::log(T(1)) == T(0));
+  CHECK(std::isnan(math::log(T(-1))));
+  CHECK(std::isnan(math::log(-inf)));
+  CHECK(std::isnan(math::log(-std::numeric_limits<T>::denorm_min())));
+
+  CHECK(math::log1p(T(0)) == T(0));
+  CHECK(math::log1p(T(-1)) == -inf);
+  CHECK(math::log1p(inf) == inf);
+  CHECK(std::isnan(math::log1p(T(-1.5))));
+  CHECK(std::isnan(math::log1p(-inf)));
+
+  CHECK(math::tanh(inf) == T(1));
+  CHECK(math::tanh(-inf) == T(-1));
+  CHECK(math::tanh(T(30)) == T(1));
+  CHECK(math::tanh(T(0)) == T(0));
+  CHECK(std::signbit(math::tanh(-T(0))));
+
+  CHECK(math::erf(inf) == T(1));
+  CHECK(math::erf(-inf) == T(-1));
+  CHECK(math::erf(T(6)) == T(1));
+  CHECK(math::erf(T(0)) == T(0));
+  CHECK(std::signbit(math::erf(-T(0))));
+
+  CHECK(math::sigmoid(inf) == T(1));
+  CHECK(math::sigmoid(-inf) == T(0));
+  CHECK(math::sigmoid(T(0)) == T(0.5));
+  CHECK(math::sigmoid(T(50)) == T(1));
+  CHECK(math::sigmoid(T(-800)) == T(0));
+
+  CHECK(math::softplus(inf) == inf);
+  CHECK(math::softplus(-inf) == T(0));
+  CHECK(math::softplus(T(1000)) == T(1000));
+  CHECK(math::softplus(T(-50)) == doctest::Approx(std::exp(-50.0)).epsilon(1e-6));
+
+  CHECK(math::sqrt(T(0)) == T(0));
+  CHECK(math::sqrt(inf) == inf);
+  CHECK(std::isnan(math::sqrt(T(-1))));
+
+  CHECK(std::isnan(math::exp(not_a_number)));
+  CHECK(std::isnan(math::log(not_a_number)));
+  CHECK(std::isnan(math::log1p(not_a_number)));
+  CHECK(std::isnan(math::tanh(not_a_number)));
+  CHECK(std::isnan(math::erf(not_a_number)));
+  CHECK(std::isnan(math::sigmoid(not_a_number)));
+  CHECK(std::isnan(math::softplus(not_a_number)));
+  CHECK(std::isnan(math::sqrt(not_a_number)));
+  CHECK(std::isnan(math::abs(not_a_number)));
+}
+
+TEST_CASE("math: negative NaN stays NaN") {
+  const float negative = std::copysign(quiet_nan, -1.0f);
+  CHECK(std::isnan(math::exp(negative)));
+  CHECK(std::isnan(math::log(negative)));
+  CHECK(std::isnan(math::log1p(negative)));
+  CHECK(std::isnan(math::tanh(negative)));
+  CHECK(std::isnan(math::erf(negative)));
+  CHECK(std::isnan(math::sigmoid(negative)));
+  CHECK(std::isnan(math::softplus(negative)));
+}
+
+TEST_CASE("math: min, max, abs, floor") {
+  CHECK(math::max(1.0f, 2.0f) == 2.0f);
+  CHECK(math::max(2.0f, 1.0f) == 2.0f);
+  CHECK(math::min(1.0f, 2.0f) == 1.0f);
+  CHECK(math::min(2, 1) == 1);
+  CHECK(math::max(quiet_nan, 1.0f) == 1.0f);
+  CHECK(std::isnan(math::max(1.0f, quiet_nan)));
+  CHECK(math::min(quiet_nan, 1.0f) == 1.0f);
+  CHECK(std::isnan(math::min(1.0f, quiet_nan)));
+  CHECK(math::abs(-3.5f) == 3.5f);
+  CHECK(math::abs(-3.5) == 3.5);
+  CHECK(math::abs(-infinity) == infinity);
+  CHECK(math::floor(-1.5f) == -2.0f);
+  CHECK(math::floor(1.5) == 1.0);
+}
+
+TEST_CASE("math: exp overflows and underflows where it should") {
+  CHECK(math::exp(88.72283f) < infinity);  // the largest float whose exponential is a float
+  CHECK(math::exp(88.72284f) == infinity);
+  CHECK(math::exp(-103.9f) == smallest);
+  CHECK(math::exp(-104.0f) == 0.0f);
+  CHECK(math::log(smallest) == doctest::Approx(-103.27893));
+  CHECK(math::log(largest) == doctest::Approx(88.72284));
+}
+
+TEST_CASE("math: exp never decreases on its way to zero") {
+  const uint32_t first = std::bit_cast<uint32_t>(-86.0f), last = std::bit_cast<uint32_t>(-105.0f);
+  float above = math::exp(-86.0f);
+  int64_t rises = 0;
+  for (uint32_t bits = first; bits <= last; ++bits) {
+    const float value = math::exp(std::bit_cast<float>(bits));
+    rises += value > above;
+    above = value;
+  }
+  CHECK(rises == 0);
+}
+
+TEST_CASE("math: tanh and erf are odd and stay within one") {
+  int64_t not_odd = 0, outside = 0;
+  for (uint32_t bits = 0; bits <= 0x7F800000u; bits += 4001) {
+    const float x = std::bit_cast<float>(bits);
+    not_odd += math::tanh(-x) != -math::tanh(x);
+    not_odd += math::erf(-x) != -math::erf(x);
+    outside += !(math::tanh(x) <= 1.0f && math::erf(x) <= 1.0f && math::sigmoid(x) <= 1.0f);
+  }
+  CHECK(not_odd == 0);
+  CHECK(outside == 0);
+}

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiler flags of moxie's own sources; none of them reach a project that links moxie.
+add_library(moxie_flags INTERFACE)
+target_compile_options(moxie_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wconversion
+  $<$<BOOL:${MOXIE_WERROR}>:-Werror>
+  # Faster without giving up what NaN and Inf mean; never -ffast-math.
+  -fno-math-errno -fno-trapping-math
+  # a * b + c may be one instruction
+  -ffp-contract=fast
+  $<$<CONFIG:Release>:-O3>
+  $<$<BOOL:${MOXIE_NATIVE}>:-march=native>
+  $<$<NOT:$<BOOL:${MOXIE_OPENMP}>>:-fopenmp-simd>)
