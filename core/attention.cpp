@@ -40,7 +40,12 @@ template <class F> void with_type(Dtype dtype, F f) {
 void attention(Device device, const Attention& p) {
   check_problem(p, "attention");
   if (p.batch == 0 || p.q_length == 0) return;
-  if (device.is_cpu()) return with_type(p.dtype, [&](auto type) { attention_cpu::forward<decltype(type)>(p); });
+  if (device.is_cpu()) {
+    return with_type(p.dtype, [&](auto type) {
+      using T = decltype(type);
+      p.q_length <= attention_cpu::decode_queries ? attention_cpu::decode<T>(p) : attention_cpu::forward<T>(p);
+    });
+  }
 #ifdef MOXIE_CUDA
   cuda::attention(p);
 #else

@@ -13,25 +13,22 @@ constexpr int64_t key_block = 64;
 
 // One block of queries of one head, in every layout that the products ask for.
 template <class C> struct QueryBlock {
-  C* q;         // [query_block, padded], scaled
-  C* dout;      // [query_block, padded]
-  C* q_t;       // [head_dim, query_block], scaled
-  C* dout_t;    // [head_dim, query_block]
-  C* dq;        // [query_block, padded], not yet scaled
-  C* lse;       // [query_block]; +inf where nothing is to be seen, so that p = 0
-  C* dot;       // [query_block], rowsum(dout * out)
-  C* p;         // [key_block, query_block]
-  C* ds;        // [key_block, query_block]
-  C* k_rows;    // [key_block, padded]
-  C* v_rows;    // [key_block, padded]
-  C* out_rows;  // [query_block, padded]
+  C* q;       // [query_block, padded], scaled
+  C* dout;    // [query_block, padded]
+  C* q_t;     // [head_dim, query_block], scaled
+  C* dout_t;  // [head_dim, query_block]
+  C* dq;      // [query_block, padded], not yet scaled
+  C* lse;     // [query_block]; +inf where nothing is to be seen, so that p = 0
+  C* dot;     // [query_block], rowsum(dout * out)
+  C* p;       // [key_block, query_block]
+  C* ds;      // [key_block, query_block]
+  C* k_rows;  // [key_block, padded]
+  C* v_rows;  // [key_block, padded]
 };
 
 // A block of keys and values, and where their gradients are summed.
 template <class C> struct KeyBlock {
-  const C* k;
-  const C* v;
-  int64_t k_row, v_row;
+  Rows<C> k, v;
   C* dk;
   C* dv;
   int64_t dk_row, dv_row;
@@ -63,7 +60,7 @@ void accumulate_pairs(const QueryBlock<C>& b, const KeyBlock<C>& block, const Vi
       for (int64_t i = 0; i < head_dim; ++i) {
         block.dv[j * block.dv_row + i] += p * b.dout[w * padded + i];
         block.dk[j * block.dk_row + i] += ds * b.q[w * padded + i];
-        b.dq[w * padded + i] += ds * block.k[j * block.k_row + i];
+        b.dq[w * padded + i] += ds * block.k.data[j * block.k.row + i];
       }
     }
   }
@@ -83,31 +80,27 @@ void attend_backward(const QueryBlock<C>& b, const KeyBlock<C>& block, const Vis
     C* p = b.p + at;
     C* ds = b.ds + at;
     multiply<tile_vectors, false>(
-        Product<C>{block.k, block.k_row, 1, b.q_t + at, query_block, p, query_block, head_dim, false}, keys);
+        Product<C>{block.k.data, block.k.row, 1, b.q_t + at, query_block, p, query_block, head_dim, false}, keys);
     multiply<tile_vectors, false>(
-        Product<C>{block.v, block.v_row, 1, b.dout_t + at, query_block, ds, query_block, head_dim, false}, keys);
+        Product<C>{block.v.data, block.v.row, 1, b.dout_t + at, query_block, ds, query_block, head_dim, false}, keys);
     probabilities(p, ds, b.lse + at, b.dot + at, keys);
     if (!diagonal) continue;
     const int64_t seen_by_all = std::max<int64_t>(0, visibility.keys_of(query + at) - block.first);
     for (int64_t j = std::min(seen_by_all, keys); j < block.keys; ++j) {
-      for (int64_t w = 0; w < width; ++w) {
-        if (visibility.keys_of(query + at + w) > block.first + j) continue;
-        p[j * query_block + w] = 0;
-        ds[j * query_block + w] = 0;
-      }
+      const int64_t hidden = std::min(width, visibility.first_query_of(block.first + j) - query - at);
+      std::fill_n(p + j * query_block, hidden, C{0});
+      std::fill_n(ds + j * query_block, hidden, C{0});
     }
   }
   if (diagonal && !(all_finite(b.q, padded, queries, padded) && all_finite(b.dout, padded, queries, padded) &&
-                    all_finite(block.k, block.k_row, block.keys, head_dim))) {
+                    all_finite(block.k.data, block.k.row, block.keys, head_dim))) {
     return accumulate_pairs(b, block, visibility, query, queries, head_dim, padded);
   }
   const int64_t step = diagonal ? 2 * tile_rows : block.keys;
   for (int64_t j = 0; j < block.keys; j += step) {
     const int64_t rows = std::min(step, block.keys - j);
-    // The first query that sees key j.
-    int64_t w = 0;
-    while (w < queries && visibility.keys_of(query + w) <= block.first + j) ++w;
-    if (w == queries) break;
+    const int64_t w = std::max<int64_t>(0, visibility.first_query_of(block.first + j) - query);
+    if (w >= queries) break;
     multiply_columns<false>(Product<C>{b.p + j * query_block + w, query_block, 1, b.dout + w * padded, padded,
                                        block.dv + j * block.dv_row, block.dv_row, queries - w, true},
                             rows, padded);
@@ -118,7 +111,7 @@ void attend_backward(const QueryBlock<C>& b, const KeyBlock<C>& block, const Vis
   for (int64_t t = 0; t * width < queries; ++t) {
     const int64_t at = t * width;
     multiply_columns<true>(
-        Product<C>{b.ds + at, 1, query_block, block.k, block.k_row, b.dq + at * padded, padded, visible[t], true},
+        Product<C>{b.ds + at, 1, query_block, block.k.data, block.k.row, b.dq + at * padded, padded, visible[t], true},
         std::min(width, queries - at), padded);
   }
 }
@@ -146,16 +139,23 @@ void load_queries(const AttentionBackward& problem, int64_t batch, int64_t h, in
     b.dot[w] = 0;
   }
   for (int64_t w = 0; w < queries; ++w) {
+    const T* x = out + w * p.out_stride;
+    const C* y = b.dout + w * padded;
     C sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < d; ++i) sum += b.dout[w * padded + i] * static_cast<C>(out[w * p.out_stride + i]);
+    for (int64_t i = 0; i < d; ++i) sum += y[i] * static_cast<C>(x[i]);
     b.dot[w] = sum;
   }
   std::fill_n(b.dq, query_block * padded, C{0});
 }
 
+// True where the sums over queries can be made in dk and dv themselves: the same type, and rows of whole vectors.
+template <class T> bool sums_in_place(const Attention& p) {
+  return std::is_same_v<T, Accumulator<T>> && p.head_dim % Simd<Accumulator<T>>::lanes == 0;
+}
+
 constexpr int64_t scratch_elements(int64_t head_dim, int64_t padded) {
-  return (4 * query_block + 2 * key_block) * padded + 2 * query_block * head_dim + 2 * query_block +
+  return (3 * query_block + 2 * key_block) * padded + 2 * query_block * head_dim + 2 * query_block +
          2 * key_block * query_block + 64 * 12;
 }
 
@@ -165,7 +165,6 @@ template <class C> QueryBlock<C> cut_query_block(C* memory, int64_t head_dim, in
   b.q = cut.take(query_block * padded);
   b.dout = cut.take(query_block * padded);
   b.dq = cut.take(query_block * padded);
-  b.out_rows = cut.take(query_block * padded);
   b.k_rows = cut.take(key_block * padded);
   b.v_rows = cut.take(key_block * padded);
   b.q_t = cut.take(head_dim * query_block);
@@ -177,6 +176,61 @@ template <class C> QueryBlock<C> cut_query_block(C* memory, int64_t head_dim, in
   return b;
 }
 
+// One key/value head: its keys and values, and where their gradients are summed.
+template <class T, class C> struct Head {
+  const T* k;
+  const T* v;
+  T* dk;
+  T* dv;
+  C* dk_sums;
+  C* dv_sums;
+  int64_t dk_row, dv_row;
+  bool in_place;  // the sums are dk and dv themselves
+};
+
+template <class T, class C>
+Head<T, C> head_at(const AttentionBackward& problem, int64_t batch, int64_t kv_head, C* sums, int64_t padded) {
+  const Attention& p = problem.forward;
+  const int64_t k_at = batch * p.k_batch_stride + kv_head * p.head_dim;
+  const int64_t v_at = batch * p.v_batch_stride + kv_head * p.head_dim;
+  Head<T, C> head{static_cast<const T*>(p.k) + k_at,
+                  static_cast<const T*>(p.v) + v_at,
+                  static_cast<T*>(problem.dk) + k_at,
+                  static_cast<T*>(problem.dv) + v_at,
+                  sums,
+                  sums + p.k_length * padded,
+                  padded,
+                  padded,
+                  sums_in_place<T>(p)};
+  if constexpr (std::is_same_v<T, C>) {
+    if (head.in_place) {
+      head.dk_sums = head.dk;
+      head.dv_sums = head.dv;
+      head.dk_row = p.k_stride;
+      head.dv_row = p.v_stride;
+    }
+  }
+  for (int64_t j = 0; j < p.k_length; ++j) {
+    std::fill_n(head.dk_sums + j * head.dk_row, padded, C{0});
+    std::fill_n(head.dv_sums + j * head.dv_row, padded, C{0});
+  }
+  return head;
+}
+
+// The block of keys from `first` on.
+template <class T, class C>
+KeyBlock<C> load_keys(const Attention& p, const Head<T, C>& head, int64_t first, int64_t keys, const QueryBlock<C>& b,
+                      int64_t padded) {
+  return {rows_of(head.k + first * p.k_stride, p.k_stride, b.k_rows, keys, p.head_dim, padded),
+          rows_of(head.v + first * p.v_stride, p.v_stride, b.v_rows, keys, p.head_dim, padded),
+          head.dk_sums + first * head.dk_row,
+          head.dv_sums + first * head.dv_row,
+          head.dk_row,
+          head.dv_row,
+          first,
+          keys};
+}
+
 // All queries that read one key/value head.
 template <class T, class C>
 void head_backward(const AttentionBackward& problem, int64_t batch, int64_t kv_head, const QueryBlock<C>& b, C* sums,
@@ -184,45 +238,23 @@ void head_backward(const AttentionBackward& problem, int64_t batch, int64_t kv_h
   const Attention& p = problem.forward;
   const int64_t d = p.head_dim, group = p.heads / p.kv_heads;
   const Visibility visibility(p);
-  const T* k = static_cast<const T*>(p.k) + batch * p.k_batch_stride + kv_head * d;
-  const T* v = static_cast<const T*>(p.v) + batch * p.v_batch_stride + kv_head * d;
-  C* dk = sums;
-  C* dv = sums + p.k_length * padded;
-  std::fill_n(sums, 2 * p.k_length * padded, C{0});
+  const Head<T, C> head = head_at<T, C>(problem, batch, kv_head, sums, padded);
   for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
     for (int64_t query = 0; query < p.q_length; query += query_block) {
       const int64_t queries = std::min(query_block, p.q_length - query);
       load_queries<T>(problem, batch, h, query, queries, b, padded);
       const int64_t visible = visibility.keys_of(query + queries - 1);
       for (int64_t first = 0; first < visible; first += key_block) {
-        const int64_t keys = std::min(key_block, visible - first);
-        KeyBlock<C> block{};
-        block.first = first;
-        block.keys = keys;
-        copy_rows(k + first * p.k_stride, p.k_stride, b.k_rows, keys, d, padded, C{1});
-        copy_rows(v + first * p.v_stride, p.v_stride, b.v_rows, keys, d, padded, C{1});
-        block.k = b.k_rows;
-        block.v = b.v_rows;
-        block.k_row = block.v_row = padded;
-        block.dk = dk + first * padded;
-        block.dv = dv + first * padded;
-        block.dk_row = block.dv_row = padded;
+        const KeyBlock<C> block = load_keys(p, head, first, std::min(key_block, visible - first), b, padded);
         attend_backward(b, block, visibility, query, queries, d, padded);
       }
       T* dq = static_cast<T*>(problem.dq) + batch * p.q_batch_stride + query * p.q_stride + h * d;
-      for (int64_t w = 0; w < queries; ++w) {
-        for (int64_t i = 0; i < d; ++i) {
-          dq[w * p.q_stride + i] = static_cast<T>(b.dq[w * padded + i] * static_cast<C>(p.scale));
-        }
-      }
+      store_rows(b.dq, padded, dq, p.q_stride, queries, d, static_cast<C>(p.scale));
     }
   }
-  T* dk_out = static_cast<T*>(problem.dk) + batch * p.k_batch_stride + kv_head * d;
-  T* dv_out = static_cast<T*>(problem.dv) + batch * p.v_batch_stride + kv_head * d;
-  for (int64_t j = 0; j < p.k_length; ++j) {
-    for (int64_t i = 0; i < d; ++i) dk_out[j * p.k_stride + i] = static_cast<T>(dk[j * padded + i]);
-    for (int64_t i = 0; i < d; ++i) dv_out[j * p.v_stride + i] = static_cast<T>(dv[j * padded + i]);
-  }
+  if (head.in_place) return;
+  store_rows(head.dk_sums, padded, head.dk, p.k_stride, p.k_length, d, C{1});
+  store_rows(head.dv_sums, padded, head.dv, p.v_stride, p.k_length, d, C{1});
 }
 
 }  // namespace
@@ -232,7 +264,8 @@ template <class T> void backward(const AttentionBackward& problem) {
   const Attention& p = problem.forward;
   const int64_t padded = round_up(p.head_dim, Simd<C>::lanes);
   const int64_t block_elements = scratch_elements(p.head_dim, padded);
-  const Scratch<C> scratch(round_up(block_elements, 64) + 2 * p.k_length * padded);
+  const int64_t sums = sums_in_place<T>(p) ? 0 : 2 * p.k_length * padded;
+  const Scratch<C> scratch(round_up(block_elements, 64) + sums);
   const int64_t work = p.heads * p.q_length * p.k_length * p.head_dim;
   parallel_for_uneven(p.batch * p.kv_heads, p.batch * work >= parallel_threshold, [&](int64_t task) {
     C* memory = scratch.mine();

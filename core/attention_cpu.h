@@ -3,8 +3,9 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
-#include <memory>
+#include <limits>
 #include <new>
+#include <type_traits>
 
 #include "core/attention.h"
 #include "core/attention_tiles.h"
@@ -12,19 +13,26 @@
 
 namespace moxie::attention_cpu {
 
-// Both are instantiated for double, float and bf16.
+// All are instantiated for double, float and bf16. decode() is forward() for very few queries.
 template <class T> void forward(const Attention& problem);
+template <class T> void decode(const Attention& problem);
 template <class T> void backward(const AttentionBackward& problem);
 
-// Which keys a query sees: those below first + t + 1, cut to [0, k_length].
+// Up to how many queries decode() is the faster one.
+inline constexpr int64_t decode_queries = 2;
+
+// Which query sees which key: with `causal`, query t the keys up to t + offset.
 struct Visibility {
   int64_t k_length;
-  int64_t offset;  // of the last visible key from the query
+  int64_t offset;
   bool causal;
   explicit Visibility(const Attention& p) : k_length(p.k_length), offset(p.k_length - p.q_length), causal(p.causal) {}
+  // How many keys, from the first on, the query sees.
   int64_t keys_of(int64_t query) const {
     return causal ? std::clamp<int64_t>(query + offset + 1, 0, k_length) : k_length;
   }
+  // The first query that sees the key; it may be negative.
+  int64_t first_query_of(int64_t key) const { return causal ? key - offset : 0; }
 };
 
 // One piece of scratch memory per thread, allocated before a parallel loop so that failing throws there.
@@ -67,5 +75,22 @@ template <class C> class Cutter final {
  private:
   C* next_;
 };
+
+// Rows of a block of keys or values in the type of the arithmetic.
+template <class C> struct Rows {
+  const C* data;
+  int64_t row;
+};
+
+// The rows where they are if their type fits and they are whole vectors (padded == columns), otherwise copied to
+// `copy`.
+template <class T, class C>
+Rows<C> rows_of(const T* from, int64_t from_row, C* copy, int64_t rows, int64_t columns, int64_t padded) {
+  if constexpr (std::is_same_v<T, C>) {
+    if (padded == columns) return {from, from_row};
+  }
+  copy_rows(from, from_row, copy, rows, columns, padded, C{1});
+  return {copy, padded};
+}
 
 }  // namespace moxie::attention_cpu

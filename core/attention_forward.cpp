@@ -4,8 +4,6 @@
 //   for each block of keys:  s = k q^T,  m' = max(m, s),  p = exp(s - m'),  l = l e^(m - m') + sum p,
 //                            o^T = o^T e^(m - m') + v^T p
 //   at the end:              out = o / l,  lse = m + log l
-#include <cmath>
-
 #include "core/attention_cpu.h"
 
 namespace moxie::attention_cpu {
@@ -24,9 +22,7 @@ template <class C> struct QueryTile {
 
 // A block of keys and values.
 template <class C> struct KeyBlock {
-  const C* k;
-  const C* v;
-  int64_t k_row, v_row;
+  Rows<C> k, v;
   int64_t first;  // index of the first key
 };
 
@@ -76,30 +72,29 @@ void attend(const QueryTile<C>& tile, const KeyBlock<C>& block, const Visibility
   const int64_t keys = std::min(block_keys, visibility.keys_of(query + queries - 1) - block.first);
   if (keys <= 0) return;
   const bool first = block.first == 0;
-  multiply<tile_vectors, false>(Product<C>{block.k, block.k_row, 1, tile.q, width, scores, width, head_dim, false},
+  multiply<tile_vectors, false>(Product<C>{block.k.data, block.k.row, 1, tile.q, width, scores, width, head_dim, false},
                                 keys);
   const int64_t seen_by_all = std::max<int64_t>(0, visibility.keys_of(query) - block.first);
-  const bool diagonal = seen_by_all < keys;
   for (int64_t j = seen_by_all; j < keys; ++j) {
-    for (int64_t w = 0; w < queries && visibility.keys_of(query + w) <= block.first + j; ++w) {
-      scores[j * width + w] = minus_infinity<C>;
-    }
+    const int64_t hidden = std::min(width, visibility.first_query_of(block.first + j) - query);
+    std::fill_n(scores + j * width, hidden, minus_infinity<C>);
   }
   update_softmax(tile, scores, keys, head_dim);
-  if (diagonal && !all_finite(block.v, block.v_row, keys, head_dim)) {
+  if (seen_by_all < keys &&
+      !all_finite(block.v.data + seen_by_all * block.v.row, block.v.row, keys - seen_by_all, head_dim)) {
     // 0 * inf is NaN: a value must not reach the queries that do not see it.
     if (first) std::fill_n(tile.out, head_dim * width, C{0});
     for (int64_t j = 0; j < keys; ++j) {
       for (int64_t w = 0; w < queries; ++w) {
         if (visibility.keys_of(query + w) <= block.first + j) continue;
         for (int64_t i = 0; i < head_dim; ++i) {
-          tile.out[i * width + w] += block.v[j * block.v_row + i] * scores[j * width + w];
+          tile.out[i * width + w] += block.v.data[j * block.v.row + i] * scores[j * width + w];
         }
       }
     }
     return;
   }
-  multiply<tile_vectors, true>(Product<C>{block.v, 1, block.v_row, scores, width, tile.out, width, keys, !first},
+  multiply<tile_vectors, true>(Product<C>{block.v.data, 1, block.v.row, scores, width, tile.out, width, keys, !first},
                                head_dim);
 }
 
@@ -110,7 +105,7 @@ void finish(const QueryTile<C>& tile, T* out, int64_t out_stride, C* lse, int64_
   C inverse[width];
   for (int64_t w = 0; w < width; ++w) inverse[w] = tile.sum[w] == C{0} ? C{0} : C{1} / tile.sum[w];
   for (int64_t w = 0; w < queries; ++w) {
-    lse[w] = tile.sum[w] == C{0} ? minus_infinity<C> : tile.top[w] + std::log(tile.sum[w]);
+    lse[w] = tile.sum[w] == C{0} ? minus_infinity<C> : tile.top[w] + math::log(tile.sum[w]);
   }
   transpose<C>(tile.out, width, rows, head_dim, head_dim, width, C{1});
   for (int64_t w = 0; w < queries; ++w) {
@@ -157,14 +152,8 @@ void query_block_forward(const Attention& p, int64_t b, int64_t h, int64_t first
   const int64_t visible = visibility.keys_of(first_query + queries - 1);
   for (int64_t first = 0; first < visible; first += key_block) {
     const int64_t keys = std::min(key_block, visible - first);
-    KeyBlock<C> block;
-    if constexpr (std::is_same_v<T, C>) {
-      block = {k + first * p.k_stride, v + first * p.v_stride, p.k_stride, p.v_stride, first};
-    } else {
-      copy_rows(k + first * p.k_stride, p.k_stride, k_rows, keys, d, d, C{1});
-      copy_rows(v + first * p.v_stride, p.v_stride, v_rows, keys, d, d, C{1});
-      block = {k_rows, v_rows, d, d, first};
-    }
+    const KeyBlock<C> block{rows_of(k + first * p.k_stride, p.k_stride, k_rows, keys, d, d),
+                            rows_of(v + first * p.v_stride, p.v_stride, v_rows, keys, d, d), first};
     for (int64_t t = 0; t < tiles; ++t) {
       attend(state[t], block, visibility, first_query + t * width, std::min(width, queries - t * width), keys, d,
              scores);

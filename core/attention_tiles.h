@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Internal to core/attention*.cpp: products of small blocks in registers, on vectors of the processor's own width.
 #pragma once
-#include <bit>
 #include <cstdint>
-#include <limits>
 #include <utility>
 
 #include "core/dtype.h"
+#include "core/math.h"
 
 namespace moxie::attention_cpu {
 
@@ -82,7 +81,8 @@ template <int Rows, int Vectors, bool UnitRow, class C>
 }
 
 // The product for all rows: full tiles, then the rest in one or two tiles of nearly equal height.
-template <int Vectors, bool UnitRow, class C> [[gnu::noinline]] void multiply(const Product<C>& p, int64_t rows) {
+template <int Vectors, bool UnitRow, class C> [[gnu::noinline]] void multiply(const Product<C>& product, int64_t rows) {
+  const Product<C> p = product;  // a local copy cannot overlap with c
   const int64_t a_row = UnitRow ? 1 : p.a_row;
   int64_t r = 0;
   for (; rows - r >= 2 * tile_rows || rows - r == tile_rows; r += tile_rows) {
@@ -114,26 +114,14 @@ template <bool UnitRow, class C> void multiply_columns(Product<C> p, int64_t row
   }
 }
 
-// e^x without branches, so that loops over it become vectors: at most 2 ulp off; 0 where the result would be
-// subnormal, inf and NaN as the standard's.
+// e^x as the softmax needs it, without branches: x is at most 0 but for rounding. Results below 2^-126 become 0, since
+// subnormal numbers would slow the products down.
 [[gnu::always_inline]] inline float exponential(float x) {
-  constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const float shifted = x * 1.44269504088896341f + round_magic;
-  const float n = shifted - round_magic;
-  const float r = (x - n * 0.693145751953125f) - n * 1.42860682030941723e-6f;
-  float y = 1.0f / 720;
-  y = y * r + 1.0f / 120;
-  y = y * r + 1.0f / 24;
-  y = y * r + 1.0f / 6;
-  y = y * r + 0.5f;
-  y = y * r + 1.0f;
-  y = y * r + 1.0f;
-  const uint32_t power = (std::bit_cast<uint32_t>(shifted) << 23) + 0x3F800000u;
-  y *= std::bit_cast<float>(power);
-  y = x < -87.3f ? 0.0f : y;
-  return x > 88.3f ? std::numeric_limits<float>::infinity() : y;
+  const math::detail::Ln2Split split = math::detail::split_by_ln2(x > 88.0f ? 88.0f : x);
+  const float y = (math::detail::expm1_core(split.rest) + 1.0f) * math::detail::power_of_two(split.count);
+  return x < -87.3f ? 0.0f : y;
 }
-inline double exponential(double x) { return __builtin_exp(x); }
+inline double exponential(double x) { return math::exp(x); }
 
 // One stage of a square transpose: swaps blocks of size B between the rows i and i + B.
 template <class Vector, int B, int... I>
@@ -191,14 +179,29 @@ void copy_rows(const T* from, int64_t from_row, C* to, int64_t rows, int64_t col
   }
 }
 
+// to[i, j] = factor * from[i, j].
+template <class T, class C>
+void store_rows(const C* from, int64_t from_row, T* to, int64_t to_row, int64_t rows, int64_t columns, C factor) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const C* x = from + i * from_row;
+    T* y = to + i * to_row;
+#pragma omp simd
+    for (int64_t j = 0; j < columns; ++j) y[j] = static_cast<T>(x[j] * factor);
+  }
+}
+
 // True where no element of the block is inf or NaN.
 template <class C> bool all_finite(const C* x, int64_t row, int64_t rows, int64_t columns) {
+  using Memory = typename Simd<C>::Memory;
+  constexpr int64_t lanes = Simd<C>::lanes;
+  typename Simd<C>::Vector sums{};
   C sum = 0;
   for (int64_t i = 0; i < rows; ++i) {
-    const C* y = x + i * row;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < columns; ++j) sum += y[j] * C{0};
+    int64_t j = 0;
+    for (; j + lanes <= columns; j += lanes) sums += *reinterpret_cast<const Memory*>(x + i * row + j) * C{0};
+    for (; j < columns; ++j) sum += x[i * row + j] * C{0};
   }
+  for (int l = 0; l < lanes; ++l) sum += sums[l];
   return sum == 0;
 }
 

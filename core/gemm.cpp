@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <numeric>
 #include <vector>
 
 #include "core/check.h"
@@ -17,8 +18,9 @@ namespace {
 
 // Fewer multiplications and additions than this stay on the calling thread.
 constexpr double parallel_flops = 1e6;
-// Blocks are put together until a piece of the parallel loop has about this many.
-constexpr double piece_flops = 5e5;
+// Small blocks are put together until a piece of the parallel loop has about this many, as long as pieces are plenty.
+constexpr double piece_flops = 2e6;
+constexpr int64_t pieces_plenty = 16;
 
 struct Cut {
   int64_t count = 0, size = 0;
@@ -56,7 +58,8 @@ Gemm part(const Gemm& whole, int64_t i, int64_t m, int64_t j, int64_t n) {
 template <class F> void for_blocks(int64_t count, double flops, F&& f) {
   if (count == 0) return;
   const double per_block = std::max(flops / static_cast<double>(count), 1.0);
-  const int64_t per_piece = std::clamp<int64_t>(static_cast<int64_t>(piece_flops / per_block), 1, count);
+  const int64_t per_piece =
+      std::max<int64_t>(1, std::min(static_cast<int64_t>(piece_flops / per_block), count / pieces_plenty));
   const int64_t pieces = (count + per_piece - 1) / per_piece;
   std::exception_ptr error;
   std::atomic_flag failed;
@@ -85,10 +88,40 @@ double count_flops(int64_t m, int64_t n, int64_t k) {
   return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }
 
-constexpr int64_t block_rows = 256, block_cols = 512;
+// The largest blocks of C. Operands of a block, 256 products deep, fill 768 KiB at most and C is written in one piece.
+struct BlockSize {
+  int64_t rows = 256, cols = 512;
+};
 
-void gemm_cpu(const Gemm& g) {
-  const Cut rows(g.m, block_rows), cols(g.n, block_cols);
+// The blocks of C [m, n], of which there are `copies`: halved until there are enough for several threads, but not
+// below what is still fast.
+BlockSize choose_block(int64_t m, int64_t n, int64_t k, double copies) {
+  constexpr int64_t rows_least = 32, cols_least = 64;
+  constexpr double enough = 8, flops_least = 1.5e6;
+  BlockSize size;
+  while (size.rows > rows_least && size.rows / 2 >= m) size.rows /= 2;
+  while (size.cols > cols_least && size.cols / 2 >= n) size.cols /= 2;
+  const auto too_few = [&] {
+    const int64_t blocks = Cut(m, size.rows).count * Cut(n, size.cols).count;
+    return static_cast<double>(blocks) * copies < enough &&
+           count_flops(std::min(m, size.rows), std::min(n, size.cols), k) >= 2 * flops_least;
+  };
+  while (too_few()) {
+    const bool rows = size.rows > rows_least, cols = size.cols > cols_least;
+    if (!rows && !cols) break;
+    if (cols && (size.cols > size.rows || !rows)) {
+      size.cols /= 2;
+    } else {
+      size.rows /= 2;
+    }
+  }
+  return size;
+}
+
+// All blocks of C for a batch.
+void multiply_batch(const Gemm& g) {
+  const BlockSize size = choose_block(g.m, g.n, g.k, static_cast<double>(g.batch));
+  const Cut rows(g.m, size.rows), cols(g.n, size.cols);
   const int64_t per_member = rows.count * cols.count;
   for_blocks(g.batch * per_member, static_cast<double>(g.batch) * count_flops(g.m, g.n, g.k), [&](int64_t index) {
     const int64_t member = index / per_member, row = index % per_member / cols.count, col = index % cols.count;
@@ -99,6 +132,68 @@ void gemm_cpu(const Gemm& g) {
     gemm_detail::multiply_block(
         part(whole, rows.first(row), rows.length(row, g.m), cols.first(col), cols.length(col, g.n)));
   });
+}
+
+// C (+)= the sum of `count` matrices, in their order.
+template <class T, class Sum> void add_up(const Gemm& g, const Sum* partial, int64_t count) {
+  T* c = static_cast<T*>(g.c);
+  const int64_t size = g.m * g.n;
+  parallel_for(g.m, size * count >= parallel_threshold, [&](int64_t i) {
+    T* out = c + i * g.ldc;
+    const Sum* in = partial + i * g.n;
+    const bool accumulate = g.accumulate;
+#pragma omp simd
+    for (int64_t j = 0; j < g.n; ++j) {
+      Sum sum = accumulate ? static_cast<Sum>(out[j]) : Sum(0);
+      for (int64_t p = 0; p < count; ++p) sum += in[p * size + j];
+      out[j] = static_cast<T>(sum);
+    }
+  });
+}
+
+// Into how many parts the sums of a product are cut: 1, unless C is small and k long, as in the gradient of a weight.
+int64_t choose_parts(const Gemm& g) {
+  constexpr int64_t enough = 8, depth_least = 1024, largest = 256 * 256;
+  if (g.batch > 1 || g.m * g.n > largest) return 1;
+  return std::clamp<int64_t>(g.k / depth_least, 1, enough);
+}
+
+// Equal parts of k as a batch, what is left of k after them on its own, and then their sum.
+void multiply_parts(const Gemm& g, int64_t parts) {
+  const bool f64 = g.dtype == Dtype::f64;
+  const int64_t size = g.m * g.n, depth = g.k / parts, rest = g.k - depth * parts;
+  Gemm batch = g;
+  batch.accumulate = false;
+  batch.out_dtype = f64 ? Dtype::f64 : Dtype::f32;
+  batch.k = depth;
+  batch.batch = parts;
+  batch.stride_a = g.transpose_a ? depth * g.lda : depth;
+  batch.stride_b = g.transpose_b ? depth : depth * g.ldb;
+  batch.c = gemm_detail::scratch(gemm_detail::Scratch::partial, parts * size * size_of(batch.out_dtype));
+  batch.ldc = g.n;
+  batch.stride_c = size;
+  multiply_batch(batch);
+  if (rest > 0) {
+    Gemm last = batch;
+    last.accumulate = true;
+    last.k = rest;
+    last.batch = 1;
+    last.a = advance(batch.a, parts * batch.stride_a, g.dtype);
+    last.b = advance(batch.b, parts * batch.stride_b, g.dtype);
+    multiply_batch(last);
+  }
+  if (f64) return add_up<double>(g, static_cast<const double*>(batch.c), parts);
+  const float* partial = static_cast<const float*>(batch.c);
+  return g.out_dtype == Dtype::f32 ? add_up<float>(g, partial, parts) : add_up<bf16>(g, partial, parts);
+}
+
+void gemm_cpu(const Gemm& g) {
+  const int64_t parts = choose_parts(g);
+  if (parts > 1) {
+    multiply_parts(g, parts);
+  } else {
+    multiply_batch(g);
+  }
 }
 
 void check_offsets(const char* op, const int32_t* offsets, int64_t groups) {
@@ -115,16 +210,18 @@ struct GroupBlock {
 
 void grouped_gemm_cpu(const GroupedGemm& g) {
   check_offsets("grouped_gemm", g.offsets, g.groups);
+  const int64_t all_rows = g.offsets[g.groups] - g.offsets[0];
+  const BlockSize size = choose_block(all_rows, g.n, g.k, 1);
   std::vector<GroupBlock> blocks;
   for (int64_t group = 0; group < g.groups; ++group) {
     const int64_t rows = g.offsets[group + 1] - g.offsets[group];
-    const Cut cut(rows, block_rows);
+    const Cut cut(rows, size.rows);
     for (int64_t i = 0; i < cut.count; ++i) {
       blocks.push_back({group, g.offsets[group] + cut.first(i), cut.length(i, rows)});
     }
   }
-  const Cut cols(g.n, block_cols);
-  const double flops = count_flops(g.offsets[g.groups] - g.offsets[0], g.n, g.k);
+  const Cut cols(g.n, size.cols);
+  const double flops = count_flops(all_rows, g.n, g.k);
   for_blocks(static_cast<int64_t>(blocks.size()) * cols.count, flops, [&](int64_t index) {
     const GroupBlock& rows = blocks[static_cast<size_t>(index / cols.count)];
     const int64_t col = index % cols.count;
@@ -142,13 +239,22 @@ void grouped_gemm_cpu(const GroupedGemm& g) {
 
 void grouped_gemm_weight_cpu(const GroupedGemmWeight& g) {
   check_offsets("grouped_gemm_weight", g.offsets, g.groups);
-  const Cut rows(g.m, block_rows), cols(g.n, block_cols);
+  const auto load = [&](int64_t group) { return int64_t{g.offsets[group + 1]} - g.offsets[group]; };
+  // The longest first, so that no thread begins it when the others have nothing left to do.
+  std::vector<int64_t> order(static_cast<size_t>(g.groups));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) { return load(x) > load(y); });
+  const int64_t all_rows = g.offsets[g.groups] - g.offsets[0];
+  const int64_t longest = std::max<int64_t>(load(order[0]), 1);
+  const double copies = std::max(1.0, static_cast<double>(all_rows) / static_cast<double>(longest));
+  const BlockSize size = choose_block(g.m, g.n, longest, copies);
+  const Cut rows(g.m, size.rows), cols(g.n, size.cols);
   const int64_t per_group = rows.count * cols.count;
-  const double flops = count_flops(g.m, g.n, g.offsets[g.groups] - g.offsets[0]);
-  for_blocks(g.groups * per_group, flops, [&](int64_t index) {
-    const int64_t group = index / per_group, row = index % per_group / cols.count, col = index % cols.count;
+  for_blocks(g.groups * per_group, count_flops(g.m, g.n, all_rows), [&](int64_t index) {
+    const int64_t group = order[static_cast<size_t>(index / per_group)];
+    const int64_t row = index % per_group / cols.count, col = index % cols.count;
     Gemm whole{.dtype = g.dtype, .out_dtype = g.out_dtype, .transpose_a = true, .accumulate = g.accumulate};
-    whole.k = g.offsets[group + 1] - g.offsets[group];
+    whole.k = load(group);
     whole.a = advance(g.a, g.offsets[group] * g.lda, g.dtype);
     whole.lda = g.lda;
     whole.b = advance(g.b, g.offsets[group] * g.ldb, g.dtype);

@@ -5,19 +5,6 @@
 #include <cstddef>
 #include <new>
 
-#include "core/check.h"
-#ifdef MOXIE_ONEDNN
-#include <dnnl.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-#ifdef _OPENMP
-#include <omp.h>
-#else
-#include <dlfcn.h>
-#endif
-#endif
-
 namespace moxie::gemm_detail {
 namespace {
 
@@ -30,66 +17,10 @@ struct Buffer {
   ~Buffer() { ::operator delete (data, std::align_val_t{64}); }
 };
 
-#ifdef MOXIE_ONEDNN
-// oneDNN 2.6 dies with SIGILL where AMX is advertised but the palette that describes its tiles (leaf 0x1D) is missing,
-// as under some hypervisors: keep it below AMX there. Has an effect only before the first call of oneDNN.
-void avoid_half_advertised_amx() {
-#if defined(__x86_64__)
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  const bool amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 24 & 1u) != 0;
-  if (!amx) return;
-  const bool palette = __get_cpuid_count(0x1D, 1, &a, &b, &c, &d) != 0 && (a | b | c | d) != 0;
-  if (!palette) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
-#endif
-}
-
-// oneDNN cuts work by the number of OpenMP threads, unless called inside a parallel region: allow it only one.
-class OneThread final {
- public:
-  OneThread() : saved_(most()) {
-    if (saved_ > 1) set(1);
-  }
-  ~OneThread() {
-    if (saved_ > 1) set(saved_);
-  }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-#ifdef _OPENMP
-  static int most() { return omp_in_parallel() != 0 ? 1 : omp_get_max_threads(); }
-  static void set(int count) { omp_set_num_threads(count); }
-#else
-  // moxie was built without OpenMP, but oneDNN brings a runtime along.
-  static int most() {
-    static const auto function = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
-    return function != nullptr ? function() : 1;
-  }
-  static void set(int count) {
-    static const auto function = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
-    if (function != nullptr) function(count);
-  }
-#endif
-  int saved_;
-};
-
-void multiply_f32(const Gemm& g) {
-  [[maybe_unused]] static const bool once = (avoid_half_advertised_amx(), true);
-  const OneThread guard;
-  const dnnl_status_t status = dnnl_sgemm(g.transpose_a ? 'T' : 'N', g.transpose_b ? 'T' : 'N', g.m, g.n, g.k, 1.0f,
-                                          static_cast<const float*>(g.a), g.lda, static_cast<const float*>(g.b), g.ldb,
-                                          g.accumulate ? 1.0f : 0.0f, static_cast<float*>(g.c), g.ldc);
-  check_internal(status == dnnl_success, "gemm: dnnl_sgemm failed with status {} for m = {}, n = {}, k = {}",
-                 static_cast<int>(status), g.m, g.n, g.k);
-}
-#else
-void multiply_f32(const Gemm& g) { multiply_own_f32(g); }
-#endif
-
-void widen(const bf16* source, int64_t ld, int64_t rows, int64_t cols, float* target) {
+void widen(const bf16* source, int64_t ld, int64_t rows, int64_t cols, float* target, int64_t target_ld) {
   for (int64_t i = 0; i < rows; ++i) {
     const bf16* in = source + i * ld;
-    float* out = target + i * cols;
+    float* out = target + i * target_ld;
 #pragma omp simd
     for (int64_t j = 0; j < cols; ++j) out[j] = static_cast<float>(in[j]);
   }
@@ -104,41 +35,36 @@ void round_to_bf16(const float* source, int64_t rows, int64_t cols, bf16* target
   }
 }
 
-float* scratch_f32(Scratch use, int64_t count) {
-  return static_cast<float*>(scratch(use, count * static_cast<int64_t>(sizeof(float))));
-}
-
 // Widens pieces of the operands to f32, sums in f32 and rounds once.
 void multiply_bf16(const Gemm& g) {
-  constexpr int64_t depth_most = 1024;
-  const int64_t depth = std::min(g.k, depth_most);
+  const int64_t depth_most = std::min(g.k, block_depth);
   const bf16* a = static_cast<const bf16*>(g.a);
   const bf16* b = static_cast<const bf16*>(g.b);
   Gemm piece = g;
   piece.dtype = piece.out_dtype = Dtype::f32;
-  float* wide_a = scratch_f32(Scratch::a, g.m * depth);
-  float* wide_b = scratch_f32(Scratch::b, g.n * depth);
+  piece.lda = (g.transpose_a ? g.m : depth_most) + padding;
+  piece.ldb = (g.transpose_b ? depth_most : g.n) + padding;
+  float* wide_a = scratch_f32(Scratch::a, piece.lda * (g.transpose_a ? depth_most : g.m));
+  float* wide_b = scratch_f32(Scratch::b, piece.ldb * (g.transpose_b ? g.n : depth_most));
   piece.a = wide_a;
   piece.b = wide_b;
   const bool narrow_c = g.out_dtype == Dtype::bf16;
   if (narrow_c) {
     piece.c = scratch_f32(Scratch::c, g.m * g.n);
     piece.ldc = g.n;
-    if (g.accumulate) widen(static_cast<const bf16*>(g.c), g.ldc, g.m, g.n, static_cast<float*>(piece.c));
+    if (g.accumulate) widen(static_cast<const bf16*>(g.c), g.ldc, g.m, g.n, static_cast<float*>(piece.c), g.n);
   }
   for (int64_t p = 0; p < g.k; p += depth_most) {
     piece.k = std::min(depth_most, g.k - p);
-    piece.lda = g.transpose_a ? g.m : piece.k;
-    piece.ldb = g.transpose_b ? piece.k : g.n;
     if (g.transpose_a) {
-      widen(a + p * g.lda, g.lda, piece.k, g.m, wide_a);
+      widen(a + p * g.lda, g.lda, piece.k, g.m, wide_a, piece.lda);
     } else {
-      widen(a + p, g.lda, g.m, piece.k, wide_a);
+      widen(a + p, g.lda, g.m, piece.k, wide_a, piece.lda);
     }
     if (g.transpose_b) {
-      widen(b + p, g.ldb, g.n, piece.k, wide_b);
+      widen(b + p, g.ldb, g.n, piece.k, wide_b, piece.ldb);
     } else {
-      widen(b + p * g.ldb, g.ldb, piece.k, g.n, wide_b);
+      widen(b + p * g.ldb, g.ldb, piece.k, g.n, wide_b, piece.ldb);
     }
     multiply_f32(piece);
     piece.accumulate = true;
@@ -164,6 +90,10 @@ void* scratch(Scratch use, int64_t bytes) {
     buffer.bytes = bytes;
   }
   return buffer.data;
+}
+
+float* scratch_f32(Scratch use, int64_t count) {
+  return static_cast<float*>(scratch(use, count * static_cast<int64_t>(sizeof(float))));
 }
 
 void multiply_block(const Gemm& block) {

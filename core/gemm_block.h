@@ -5,18 +5,25 @@
 
 namespace moxie::gemm_detail {
 
+// Longer sums are cut into pieces of this many products, so that the operands of a piece stay in L2.
+inline constexpr int64_t block_depth = 256;
+// Added to the rows of copied operands: leading dimensions that are powers of two fall on few sets of the caches.
+inline constexpr int64_t padding = 16;
+
 // The uses of a thread's scratch memory that can be alive at the same time.
-enum class Scratch { a, b, c, panel_a, panel_b, count };
+enum class Scratch { a, b, c, panel_a, panel_b, partial, count };
 
 // At least `bytes` of memory that belongs to the calling thread, aligned to 64, reused by later calls.
 void* scratch(Scratch use, int64_t bytes);
+float* scratch_f32(Scratch use, int64_t count);
 
 // Multiplies one block (batch is ignored) on the calling thread alone, for any dtype. k = 0 is allowed.
 // Throws std::logic_error where the library below fails, std::bad_alloc without memory for scratch.
 void multiply_block(const Gemm& block);
 
-// C = op(A) op(B) by moxie's own kernel: for f64, and for f32 where oneDNN is not built in.
-void multiply_own_f64(const Gemm& block);
+// C = op(A) op(B) with k > 0: f32 by oneDNN where it is built in, else by moxie's own kernel; f64 always by the latter.
+void multiply_f32(const Gemm& block);
 void multiply_own_f32(const Gemm& block);
+void multiply_own_f64(const Gemm& block);
 
 }  // namespace moxie::gemm_detail

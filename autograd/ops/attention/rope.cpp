@@ -18,13 +18,14 @@ RopeTable rope_table(int64_t time, int64_t head_dim, int64_t first_position, dou
   std::vector<double> frequency(static_cast<size_t>(half));
   for (int64_t i = 0; i < half; ++i)
     frequency[static_cast<size_t>(i)] = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-  dispatch_float("rope", options.dtype, [&]<class V>(V) {
+  dispatch_float("rope", options.dtype, [&]<class T>(T) {
+    using V = Accumulator<T>;
     V *cosine = table.cosine.data<V>(), *sine = table.sine.data<V>();
     parallel_for(time, time * half >= 1024, [&](int64_t t) {
       for (int64_t i = 0; i < half; ++i) {
         const double angle = static_cast<double>(first_position + t) * frequency[static_cast<size_t>(i)];
-        cosine[t * half + i] = V(std::cos(angle));
-        sine[t * half + i] = V(std::sin(angle));
+        cosine[t * half + i] = static_cast<V>(std::cos(angle));
+        sine[t * half + i] = static_cast<V>(std::sin(angle));
       }
     });
   });

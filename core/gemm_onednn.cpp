@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// f32 blocks by oneDNN's sgemm, on the calling thread alone, with operands brought into the form it is fastest on.
+#include "core/gemm_block.h"
+
+#ifdef MOXIE_ONEDNN
+#include <dnnl.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#else
+#include <dlfcn.h>
+#endif
+
+#include <algorithm>
+
+#include "core/check.h"
+
+namespace moxie::gemm_detail {
+namespace {
+
+// oneDNN 2.6 dies with SIGILL where AMX is advertised but the palette that describes its tiles (leaf 0x1D) is missing,
+// as under some hypervisors: keep it below AMX there. Has an effect only before the first call of oneDNN.
+void avoid_half_advertised_amx() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  const bool amx = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 24 & 1u) != 0;
+  if (!amx) return;
+  const bool palette = __get_cpuid_count(0x1D, 1, &a, &b, &c, &d) != 0 && (a | b | c | d) != 0;
+  if (!palette) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
+#endif
+}
+
+// oneDNN cuts work by the number of OpenMP threads, unless called inside a parallel region: allow it only one.
+class OneThread final {
+ public:
+  OneThread() : saved_(most()) {
+    if (saved_ > 1) set(1);
+  }
+  ~OneThread() {
+    if (saved_ > 1) set(saved_);
+  }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+#ifdef _OPENMP
+  static int most() { return omp_in_parallel() != 0 ? 1 : omp_get_max_threads(); }
+  static void set(int count) { omp_set_num_threads(count); }
+#else
+  // moxie was built without OpenMP, but oneDNN brings a runtime along.
+  static int most() {
+    static const auto function = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+    return function != nullptr ? function() : 1;
+  }
+  static void set(int count) {
+    static const auto function = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
+    if (function != nullptr) function(count);
+  }
+#endif
+  int saved_;
+};
+
+void call(const Gemm& g) {
+  const dnnl_status_t status = dnnl_sgemm(g.transpose_a ? 'T' : 'N', g.transpose_b ? 'T' : 'N', g.m, g.n, g.k, 1.0f,
+                                          static_cast<const float*>(g.a), g.lda, static_cast<const float*>(g.b), g.ldb,
+                                          g.accumulate ? 1.0f : 0.0f, static_cast<float*>(g.c), g.ldc);
+  check_internal(status == dnnl_success, "gemm: dnnl_sgemm failed with status {} for m = {}, n = {}, k = {}",
+                 static_cast<int>(status), g.m, g.n, g.k);
+}
+
+constexpr int64_t tile = 8;
+typedef float Vector __attribute__((vector_size(tile * sizeof(float)), aligned(alignof(float)), may_alias));
+
+// Writes the transpose of an 8 x 8 tile: three perfect shuffles of its rows.
+inline void transpose_tile(const float* source, int64_t ld, float* target, int64_t target_ld) {
+  Vector rows[tile], next[tile];
+  for (int64_t i = 0; i < tile; ++i) rows[i] = *reinterpret_cast<const Vector*>(source + i * ld);
+#pragma GCC unroll 3
+  for (int step = 0; step < 3; ++step) {
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < tile / 2; ++i) {
+      next[2 * i] = __builtin_shufflevector(rows[i], rows[i + tile / 2], 0, 8, 1, 9, 2, 10, 3, 11);
+      next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + tile / 2], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < tile; ++i) rows[i] = next[i];
+  }
+  for (int64_t i = 0; i < tile; ++i) *reinterpret_cast<Vector*>(target + i * target_ld) = rows[i];
+}
+
+// target [cols, rows] = the transpose of source [rows, cols].
+void transpose(const float* source, int64_t ld, int64_t rows, int64_t cols, float* target, int64_t target_ld) {
+  const int64_t whole_rows = rows / tile * tile, whole_cols = cols / tile * tile;
+  for (int64_t j = 0; j < whole_cols; j += tile) {
+    for (int64_t i = 0; i < whole_rows; i += tile) {
+      transpose_tile(source + i * ld + j, ld, target + j * target_ld + i, target_ld);
+    }
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = i < whole_rows ? whole_cols : 0; j < cols; ++j) target[j * target_ld + i] = source[i * ld + j];
+  }
+}
+
+void copy(const float* source, int64_t ld, int64_t rows, int64_t cols, float* target, int64_t target_ld) {
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(source + i * ld, cols, target + i * target_ld);
+}
+
+// Copies cost about 1 / 100 of the products at this size and less beyond.
+constexpr int64_t reuse_least = 64;
+// Below this leading dimension oneDNN reads B in place as fast as from a copy.
+constexpr int64_t wide = 512;
+
+}  // namespace
+
+void multiply_f32(const Gemm& g) {
+  [[maybe_unused]] static const bool once = (avoid_half_advertised_amx(), true);
+  const OneThread guard;
+  // oneDNN's kernels for small blocks read B row by row in place, which is slow for distant rows (by half for rows
+  // of 1024 and more), and those for a transposed A are slower by a sixth.
+  const bool transpose_a = g.transpose_a && g.n >= reuse_least && g.m >= tile && g.k >= reuse_least;
+  const bool copy_b = !g.transpose_b && g.ldb >= wide && g.ldb != g.n + padding && g.m >= reuse_least;
+  if (!transpose_a && !copy_b) return call(g);
+
+  const int64_t depth_most = std::min(g.k, block_depth);
+  const float* a = static_cast<const float*>(g.a);
+  const float* b = static_cast<const float*>(g.b);
+  Gemm piece = g;
+  for (int64_t p = 0; p < g.k; p += depth_most) {
+    piece.k = std::min(depth_most, g.k - p);
+    const float* from_a = g.transpose_a ? a + p * g.lda : a + p;
+    const float* from_b = g.transpose_b ? b + p : b + p * g.ldb;
+    piece.a = from_a;
+    piece.b = from_b;
+    if (transpose_a) {
+      piece.transpose_a = false;
+      piece.lda = depth_most + padding;
+      float* target = scratch_f32(Scratch::panel_a, g.m * piece.lda);
+      transpose(from_a, g.lda, piece.k, g.m, target, piece.lda);
+      piece.a = target;
+    }
+    if (copy_b) {
+      piece.ldb = g.n + padding;
+      float* target = scratch_f32(Scratch::panel_b, depth_most * piece.ldb);
+      copy(from_b, g.ldb, piece.k, g.n, target, piece.ldb);
+      piece.b = target;
+    }
+    call(piece);
+    piece.accumulate = true;
+  }
+}
+
+}  // namespace moxie::gemm_detail
+
+#else
+
+namespace moxie::gemm_detail {
+void multiply_f32(const Gemm& block) { multiply_own_f32(block); }
+}  // namespace moxie::gemm_detail
+
+#endif

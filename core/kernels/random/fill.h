@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "core/kernels/elementwise/rows.h"
+#include "core/philox.h"
+
+namespace moxie {
+
+// y = scale z with z standard normal
+struct FillNormal {
+  float* y;
+  int64_t numel;
+  float scale;
+  RandomKey key;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    float* out = y + row * elementwise_row;
+    const float factor = scale;
+    each_normal(team, key, static_cast<uint64_t>(row * elementwise_row), elementwise_count(numel, row),
+                [=](int64_t i, float z) { out[i] = factor * z; });
+  }
+};
+
+// y uniform in (-scale, scale)
+struct FillUniform {
+  float* y;
+  int64_t numel;
+  float scale;
+  RandomKey key;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    float* out = y + row * elementwise_row;
+    const float factor = scale;
+    each_uniform(team, key, static_cast<uint64_t>(row * elementwise_row), elementwise_count(numel, row),
+                 [=](int64_t i, float u) { out[i] = factor * (2 * u - 1); });
+  }
+};
+
+}  // namespace moxie

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of the ERC loss (arXiv 2512.23447): proxy noise (Eq. 4), the norms M[i, j] = |R~[i] W_g^j|, the hinges of
+// Eq. 3 and their gradients. Matrices M are [experts, experts]; products are [block of experts j, experts i, hidden].
+#pragma once
+#include "core/kernels/elementwise/accumulate.h"
+#include "core/math.h"
+#include "core/philox.h"
+
+namespace moxie::moe {
+
+// Eq. 4: epsilon_i = min over j != i of |R[i] - R[j]| / (2 |R[i]|); 0 for a zero row or a single expert.
+template <class T> struct ErcBound {
+  const T* router;
+  T* epsilon;
+  int64_t experts, width;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t i) const {
+    const T* mine = router + i * width;
+    const T squares = team.sum(width, [=](int64_t k) { return mine[k] * mine[k]; });
+    T nearest = -1;
+    for (int64_t j = 0; j < experts; ++j) {
+      if (j == i) continue;
+      const T* other = router + j * width;
+      const T distance = team.sum(width, [=](int64_t k) { return (mine[k] - other[k]) * (mine[k] - other[k]); });
+      nearest = nearest < T(0) || distance < nearest ? distance : nearest;
+    }
+    T* out = epsilon + i;
+    const T bound = nearest < T(0) || squares == T(0) ? T(0) : math::sqrt(nearest) / (T(2) * math::sqrt(squares));
+    team.once([=] { *out = bound; });
+  }
+};
+
+// delta[i, k] uniform in (1 - epsilon_i, 1 + epsilon_i), drawn in f32
+template <class T> struct ErcNoise {
+  const T* epsilon;
+  T* delta;
+  int64_t width;
+  RandomKey key;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t i) const {
+    T* out = delta + i * width;
+    const T bound = epsilon[i];
+    each_uniform(team, key, static_cast<uint64_t>(i * width), width,
+                 [=](int64_t k, float u) { out[k] = T(1) + bound * T(2 * u - 1); });
+  }
+};
+
+// M[i, first + b] = |Y[b, i]| for row b * experts + i of the products
+template <class T> struct ErcNorms {
+  const T* products;
+  T* matrix;
+  int64_t experts, hidden, first;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T* y = products + row * hidden;
+    const T squares = team.sum(hidden, [=](int64_t k) { return y[k] * y[k]; });
+    T* out = matrix + row % experts * experts + first + row / experts;
+    team.once([=] { *out = math::sqrt(squares); });
+  }
+};
+
+// Eq. 3 of expert i: partial[i] = sum over j != i of max(M[i,j] - alpha M[i,i], 0) + max(M[j,i] - alpha M[i,i], 0)
+template <class T> struct ErcHinge {
+  const T* matrix;
+  T* partial;
+  int64_t experts;
+  T alpha;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t i) const {
+    const T* m = matrix;
+    const int64_t n = experts;
+    const T limit = alpha * m[i * n + i];
+    const T total = team.sum(n, [=](int64_t j) {
+      const T across = m[i * n + j] - limit, down = m[j * n + i] - limit;
+      const T hinge = (across < T(0) ? T(0) : across) + (down < T(0) ? T(0) : down);
+      return j == i ? T(0) : hinge;
+    });
+    T* out = partial + i;
+    team.once([=] { *out = total; });
+  }
+};
+
+// coefficient[i, j] = dL/dM[i, j] / M[i, j] (0 where M is 0), with a[i,j] = [M[i,j] > alpha M[i,i]] and
+// b[i,j] = [M[i,j] > alpha M[j,j]]: dL/dM[i,j] = (a[i,j] + b[i,j]) / n^2 for j != i and
+// dL/dM[i,i] = -alpha / n^2 * sum over j != i of (a[i,j] + b[j,i]); hinges are strict.
+template <class T> struct ErcHingeBackward {
+  const T* matrix;
+  const T* dloss;
+  T* coefficient;
+  int64_t experts;
+  T alpha;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t i) const {
+    const T* m = matrix;
+    T* out = coefficient + i * experts;
+    const int64_t n = experts;
+    const T limit = alpha * m[i * n + i], slope = alpha, scale = *dloss / static_cast<T>(n * n);
+    const T active = team.sum(n, [=](int64_t j) {
+      const T hinges = T(m[i * n + j] > limit) + T(m[j * n + i] > limit);
+      return j == i ? T(0) : hinges;
+    });
+    team.each(n, [=](int64_t j) {
+      const T value = m[i * n + j];
+      const T off = T(value > limit) + T(value > slope * m[j * n + j]);
+      const T derivative = scale * (j == i ? -slope * active : off);
+      out[j] = value == T(0) ? T(0) : derivative / value;
+    });
+  }
+};
+
+// dY[b, i] = coefficient[i, first + b] Y[b, i]; may be in place
+template <class T> struct ErcScaleProducts {
+  const T* products;
+  const T* coefficient;
+  T* out;
+  int64_t experts, hidden, first;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T* y = products + row * hidden;
+    T* dy = out + row * hidden;
+    const T factor = coefficient[row % experts * experts + first + row / experts];
+    team.each(hidden, [=](int64_t k) { dy[k] = factor * y[k]; });
+  }
+};
+
+}  // namespace moxie::moe

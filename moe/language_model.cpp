@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "moe/language_model.h"
+
+#include <cmath>
+#include <memory>
+
+#include "autograd/recompute.h"
+
+namespace moxie::moe {
+namespace {
+
+LanguageModelOptions completed(LanguageModelOptions options) {
+  check(options.vocabulary >= 1 && options.layers >= 1 && options.width >= 1,
+        "LanguageModel: vocabulary, layers and width must be positive, got {}, {}, {}", options.vocabulary, options.layers,
+        options.width);
+  check(options.dense_layers >= 0 && options.dense_layers <= options.layers,
+        "LanguageModel: dense_layers must be between 0 and layers, got {} of {}", options.dense_layers, options.layers);
+  check(options.balance_weight >= 0 && options.z_weight >= 0,
+        "LanguageModel: loss weights must not be negative, got balance_weight = {}, z_weight = {}", options.balance_weight,
+        options.z_weight);
+  if (options.dense_hidden == 0) options.dense_hidden = options.moe.router.top_k * options.moe.hidden;
+  return options;
+}
+
+// Residual branches start smaller the more of them there are, so that the sum keeps its size.
+double residual_gain(const LanguageModelOptions& options) { return 1 / std::sqrt(2 * static_cast<double>(options.layers)); }
+
+Tensor mean_of(const std::vector<Tensor>& values) {
+  if (values.empty()) return {};
+  Tensor total = values[0];
+  for (size_t i = 1; i < values.size(); ++i) total = total + values[i];
+  return total / static_cast<double>(values.size());
+}
+
+// The block without keeping what its backward pass needs: it runs again then. The routing is taken from the first run,
+// its scores as an output, so that losses on them reach the block.
+Block::Output recomputed(const Block& block, const Tensor& x, const nn::Context& context) {
+  const auto first = std::make_shared<std::optional<MoeOutput>>();
+  const auto segment = [&block, context, first](std::span<const Tensor> inputs) {
+    Block::Output output = block(inputs[0], context);
+    std::vector<Tensor> results{output.x};
+    if (output.moe) {
+      results.push_back(output.moe->routing.scores);
+      if (output.moe->erc.defined()) results.push_back(output.moe->erc);
+      if (!*first) *first = MoeOutput{{}, output.moe->routing, {}};
+    }
+    return results;
+  };
+  const std::vector<Tensor> results = recompute(segment, {x});
+  if (!*first) return {results[0], {}};
+  MoeOutput moe = **first;
+  moe.routing.scores = results[1];
+  if (results.size() > 2) moe.erc = results[2];
+  return {results[0], std::move(moe)};
+}
+
+}  // namespace
+
+Block::Block(const LanguageModelOptions& options, bool is_moe, nn::Initializer& init)
+    : attention_norm(options.width),
+      attention({.width = options.width, .heads = options.heads, .kv_heads = options.kv_heads, .qk_norm = options.qk_norm,
+                 .rope_base = options.rope_base, .output_gain = residual_gain(options)},
+                init),
+      feed_forward_norm(options.width),
+      attention_dropout(options.dropout, nn::Purpose::attention_dropout),
+      feed_forward_dropout(options.dropout) {
+  if (is_moe) moe.emplace(options.width, options.moe, init, residual_gain(options));
+  else dense.emplace(options.width, options.dense_hidden, options.moe.activation, init, residual_gain(options));
+}
+
+Block::Output Block::operator()(const Tensor& x, const nn::Context& context, nn::KeyValueCache* cache) const {
+  const Tensor mixed = x + attention_dropout(attention(attention_norm(x, context), context, cache), context);
+  const Tensor input = feed_forward_norm(mixed, context);
+  if (dense) return {mixed + feed_forward_dropout((*dense)(input, context), context), {}};
+  MoeOutput output = (*moe)(reshape(input, {-1, x.dim(2)}), context);
+  const Tensor y = mixed + feed_forward_dropout(reshape(output.y, x.shape()), context);
+  return {y, std::move(output)};
+}
+
+LanguageModel::LanguageModel(const LanguageModelOptions& wanted, uint64_t seed)
+    : LanguageModel(completed(wanted), nn::Initializer(seed)) {}
+
+LanguageModel::LanguageModel(const LanguageModelOptions& complete, nn::Initializer init)
+    : options(complete), embedding(complete.vocabulary, complete.width, init), norm(complete.width) {
+  for (int64_t i = 0; i < options.layers; ++i) blocks.emplace_back(options, i >= options.dense_layers, init);
+  head = options.tie_embeddings
+             ? embedding.weight.tie()
+             : nn::Parameter(init.normal({options.vocabulary, options.width}, 1 / std::sqrt(static_cast<double>(options.width))));
+}
+
+LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Context& context,
+                                             std::vector<nn::KeyValueCache>* caches) const {
+  check(tokens.shape().rank() == 2, "LanguageModel: tokens must be [batch, time], got {}", tokens.shape());
+  check(caches == nullptr || caches->size() == blocks.size(), "LanguageModel: needs one cache per block, got {} for {}",
+        caches ? caches->size() : 0, blocks.size());
+  Hidden hidden;
+  Tensor x = embedding(tokens, context);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const nn::Context at = context.at_layer(static_cast<int64_t>(i));
+    Block::Output output = options.recompute && caches == nullptr ? recomputed(blocks[i], x, at)
+                                                                  : blocks[i](x, at, caches ? &(*caches)[i] : nullptr);
+    x = output.x;
+    if (!output.moe) continue;
+    hidden.routings.push_back(output.moe->routing);
+    if (output.moe->erc.defined()) hidden.erc.push_back(output.moe->erc);
+  }
+  hidden.logits = linear(norm(x, context), head.as(context.dtype));
+  return hidden;
+}
+
+Tensor LanguageModel::operator()(const Array& tokens, const nn::Context& context, std::vector<nn::KeyValueCache>* caches) const {
+  return forward(tokens, context, caches).logits;
+}
+
+Losses LanguageModel::losses(const Array& tokens, const Array& targets, const nn::Context& context) const {
+  Hidden hidden = forward(tokens, context, nullptr);
+  Losses losses{.cross_entropy = moxie::cross_entropy(hidden.logits, targets), .balance = {}, .z = {},
+                .erc = mean_of(hidden.erc), .routings = std::move(hidden.routings)};
+  if (!losses.routings.empty()) {
+    losses.balance = balance_loss(losses.routings, options.balance);
+    losses.z = z_loss(losses.routings);
+  }
+  return losses;
+}
+
+Tensor Losses::total(const LanguageModelOptions& options, int64_t micro_batches) const {
+  check(micro_batches >= 1, "Losses: micro_batches must be at least 1, got {}", micro_batches);
+  Tensor sum = cross_entropy;
+  if (balance.defined() && options.balance_weight > 0) sum = sum + options.balance_weight * balance;
+  if (z.defined() && options.z_weight > 0) sum = sum + options.z_weight * z;
+  if (micro_batches > 1) sum = sum / static_cast<double>(micro_batches);
+  return erc.defined() ? sum + erc : sum;
+}
+
+double training_flops(const LanguageModelOptions& wanted, int64_t tokens, int64_t time) {
+  const LanguageModelOptions options = completed(wanted);
+  const auto width = static_cast<double>(options.width);
+  const auto kv_heads = static_cast<double>(options.kv_heads == 0 ? options.heads : options.kv_heads);
+  const double kv_width = width * kv_heads / static_cast<double>(options.heads);
+  const double projections = 2 * width * width + 2 * width * kv_width;
+  const double attention = width * static_cast<double>(time);  // scores and values, half of 2 * time * width
+  const auto active = static_cast<double>(options.moe.router.top_k * options.moe.hidden);
+  const double per_hidden = static_cast<double>(projection_width(options.moe.activation, 1)) + 1;
+  const auto dense_layers = static_cast<double>(options.dense_layers), layers = static_cast<double>(options.layers);
+  const double router = width * static_cast<double>(options.moe.router.experts);
+  const double weights = layers * (projections + attention) + dense_layers * per_hidden * width * static_cast<double>(options.dense_hidden) +
+                         (layers - dense_layers) * (per_hidden * width * active + router) + width * static_cast<double>(options.vocabulary);
+  return 6 * static_cast<double>(tokens) * weights;
+}
+
+}  // namespace moxie::moe

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "moe/layer.h"
+
+namespace moxie::moe {
+
+MoeLayer::MoeLayer(int64_t width, const MoeOptions& wanted, nn::Initializer& init, double output_gain)
+    : options(wanted),
+      router(width, wanted.router, init),
+      experts(wanted.router.experts, width, wanted.hidden, wanted.activation, init, output_gain) {
+  check(!options.erc || options.router.projection == 0,
+        "MoeLayer: the ERC loss needs router rows of the model's width, the router works in a projected space of {}; set "
+        "projection to 0 or erc to false",
+        options.router.projection);
+  check(options.erc_alpha >= 0, "MoeLayer: erc_alpha must not be negative, got {}", options.erc_alpha);
+}
+
+Tensor MoeLayer::erc(const nn::Context& context) const {
+  if (!options.erc || !context.training || context.micro_batch != 0) return {};
+  const Dtype dtype = router.weight.value().dtype();
+  const Array delta = erc_noise(router.weight.value(), context.key(nn::Purpose::erc_proxy, false));
+  return erc_loss(router.weight.as(dtype), experts.gate_up.as(dtype), experts.hidden, delta, options.erc_alpha);
+}
+
+MoeOutput MoeLayer::operator()(const Tensor& x, const nn::Context& context) const {
+  // ERC first: its backward then runs after the experts', and adds to their gradient in place.
+  const Tensor coupling_loss = erc(context);
+  const Routing routing = router(x, context);
+  const Tensor rows = experts(dispatch(x, routing), routing, context);
+  return {combine(rows, routing), routing, coupling_loss};
+}
+
+Array MoeLayer::coupling() const {
+  check(options.router.projection == 0, "coupling: M is not defined for a router in a projected space of {}",
+        options.router.projection);
+  return erc_matrix(router.weight.value(), experts.gate_up.value(), experts.hidden);
+}
+
+}  // namespace moxie::moe

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "moe/losses.h"
+
+#include "autograd/ops.h"
+#include "autograd/ops/common.h"
+#include "core/reduce.h"
+#include "moe/kernels/balance.h"
+
+namespace moxie::moe {
+namespace {
+
+// scale * load of a routing as an array of the scores' kind, [experts]
+Array scaled_load(const std::vector<double>& load, double scale, Options options) {
+  std::vector<double> values;
+  for (const double count : load) values.push_back(scale * count);
+  return Array::from(values, {static_cast<int64_t>(values.size())}).to(options.dtype).to(options.device);
+}
+
+std::vector<double> load_of(const Routing& routing) {
+  const std::vector<int64_t> counts = routing.load();
+  return {counts.begin(), counts.end()};
+}
+
+// The mean of one scalar per layer.
+Tensor mean_of(const std::vector<Tensor>& values) {
+  Tensor total = values[0];
+  for (size_t i = 1; i < values.size(); ++i) total = total + values[i];
+  return total / static_cast<double>(values.size());
+}
+
+bool nothing_to_see(std::span<const Routing> layers) { return layers.empty() || layers[0].tokens == 0; }
+
+Tensor zero(std::span<const Routing> layers) {
+  return Tensor::scalar(0, layers.empty() ? Options() : layers[0].scores.options());
+}
+
+}  // namespace
+
+const char* name_of(BalanceNormalization normalization) {
+  return normalization == BalanceNormalization::hf ? "hf" : "switch";
+}
+
+BalanceNormalization balance_from_name(std::string_view name) {
+  if (name == "switch") return BalanceNormalization::switch_;
+  if (name == "hf") return BalanceNormalization::hf;
+  throw_invalid_argument(fmt::format("balance: must be switch or hf, got '{}'", name));
+}
+
+Tensor weighted_share(const Tensor& scores, const Array& load) {
+  check(scores.shape().rank() == 2 && load.shape() == Shape({scores.dim(1)}) && load.options() == scores.options(),
+        "weighted_share: scores must be [tokens, experts] and load [experts] of the same dtype, got {} {} and {} {}",
+        scores.shape(), name_of(scores.dtype()), load.shape(), name_of(load.dtype()));
+  check(scores.dtype() == Dtype::f32 || scores.dtype() == Dtype::f64, "weighted_share: scores must be f32 or f64, got {}",
+        name_of(scores.dtype()));
+  const int64_t tokens = scores.dim(0), experts = scores.dim(1);
+  const Array value = Array::empty({tokens}, scores.options());
+  const double share = tokens == 0 ? 0 : 1 / static_cast<double>(tokens);
+  Array loss;
+  dispatch_float("weighted_share", scores.dtype(), [&]<class T>(T) {
+    if constexpr (!std::is_same_v<T, bf16>) {
+      const WeightedShare<T> kernel{scores.value().data<T>(), load.data<T>(), value.data<T>(), experts};
+      for_rows(scores.device(), kernel, tokens, experts);
+      loss = Array::full({}, static_cast<double>(*reduce_sum(value, 1, tokens, 1).data<T>()) * share, scores.options());
+    }
+  });
+  return record("weighted_share", loss, {scores}, [z = scores.value(), load, value, share](std::span<const Array> dy, Grads& grads) {
+    const Grads::Target dz = grads.into(0);
+    dispatch_float("backward", z.dtype(), [&]<class T>(T) {
+      if constexpr (!std::is_same_v<T, bf16>) {
+        const WeightedShareBackward<T> kernel{z.data<T>(),  load.data<T>(), value.data<T>(), dy[0].data<T>(),
+                                              dz.data<T>(), z.shape()[1],   T(share),        dz.accumulate};
+        for_rows(z.device(), kernel, z.shape()[0], z.shape()[1]);
+      }
+    });
+  });
+}
+
+Tensor balance_loss(std::span<const Routing> layers, BalanceNormalization normalization) {
+  if (nothing_to_see(layers)) return zero(layers);
+  const auto tokens = static_cast<double>(layers[0].tokens), experts = static_cast<double>(layers[0].experts);
+  for (const Routing& routing : layers)
+    check(routing.scores.shape() == layers[0].scores.shape() && routing.top_k == layers[0].top_k,
+          "balance_loss: layers must agree in tokens, experts and top_k, got {} top {} and {} top {}", layers[0].scores.shape(),
+          layers[0].top_k, routing.scores.shape(), routing.top_k);
+  std::vector<double> joined(static_cast<size_t>(layers[0].experts));
+  for (const Routing& routing : layers) {
+    const std::vector<double> load = load_of(routing);
+    for (size_t e = 0; e < joined.size(); ++e) joined[e] += load[e] / static_cast<double>(layers.size());
+  }
+  std::vector<Tensor> terms;
+  for (const Routing& routing : layers) {
+    const bool per_layer = normalization == BalanceNormalization::switch_;
+    const double scale = experts / (per_layer ? tokens * static_cast<double>(routing.top_k) : tokens);
+    terms.push_back(weighted_share(routing.scores, scaled_load(per_layer ? load_of(routing) : joined, scale, routing.scores.options())));
+  }
+  return mean_of(terms);
+}
+
+Tensor z_loss(std::span<const Routing> layers) {
+  if (nothing_to_see(layers)) return zero(layers);
+  std::vector<Tensor> terms;
+  for (const Routing& routing : layers) {
+    const Tensor total = logsumexp(routing.scores, -1);
+    terms.push_back(mean(total * total));
+  }
+  return mean_of(terms);
+}
+
+}  // namespace moxie::moe

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nn/attention.h"
+
+namespace moxie::nn {
+namespace {
+
+AttentionOptions completed(AttentionOptions options) {
+  check(options.width >= 1 && options.heads >= 1, "Attention: width and heads must be positive, got {} and {}",
+        options.width, options.heads);
+  if (options.kv_heads == 0) options.kv_heads = options.heads;
+  check(options.kv_heads >= 1 && options.heads % options.kv_heads == 0,
+        "Attention: kv_heads must divide heads, got heads = {}, kv_heads = {}", options.heads, options.kv_heads);
+  if (options.head_dim == 0) {
+    check(options.width % options.heads == 0, "Attention: heads must divide width, got width = {}, heads = {}; or set head_dim",
+          options.width, options.heads);
+    options.head_dim = options.width / options.heads;
+  }
+  check(options.head_dim >= 2 && options.head_dim % 2 == 0, "Attention: head_dim must be even and positive, got {}",
+        options.head_dim);
+  return options;
+}
+
+// Appends rows [batch, time, heads, head_dim] to a cache that grows by doubling.
+Array append(const Array& cache, int64_t length, const Array& rows) {
+  const Shape& shape = rows.shape();
+  const int64_t needed = length + shape[1];
+  Array grown = cache;
+  if (!cache.defined() || cache.shape()[1] < needed) {
+    const int64_t capacity = std::max<int64_t>(needed, cache.defined() ? 2 * cache.shape()[1] : 64);
+    grown = Array::zeros(shape.with(1, capacity), rows.options());
+    if (cache.defined())
+      for (int64_t b = 0; b < shape[0]; ++b) grown.rows(b, 1).reshape(shape.with(1, capacity).without(0)).rows(0, length).copy_from(
+          cache.rows(b, 1).reshape(cache.shape().without(0)).rows(0, length));
+  }
+  for (int64_t b = 0; b < shape[0]; ++b)
+    grown.rows(b, 1).reshape(grown.shape().without(0)).rows(length, shape[1]).copy_from(rows.rows(b, 1).reshape(shape.without(0)));
+  return grown;
+}
+
+}  // namespace
+
+Attention::Attention(const AttentionOptions& wanted, Initializer& init)
+    : options(completed(wanted)),
+      qkv(options.width, (options.heads + 2 * options.kv_heads) * options.head_dim, init),
+      output(options.heads * options.head_dim, options.width, init, false, options.output_gain) {
+  if (options.qk_norm) {
+    q_norm.emplace(options.head_dim);
+    k_norm.emplace(options.head_dim);
+  }
+}
+
+Tensor Attention::normalized(const Tensor& x, const Context& context) const {
+  if (!q_norm) return x;
+  const int64_t heads = options.heads, kv_heads = options.kv_heads;
+  return concat({(*q_norm)(slice(x, 2, 0, heads), context), (*k_norm)(slice(x, 2, heads, kv_heads), context),
+                 slice(x, 2, heads + kv_heads, kv_heads)},
+                2);
+}
+
+Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCache* cache) const {
+  check(x.shape().rank() == 3 && x.dim(2) == options.width, "Attention: x must be [batch, time, width = {}], got {}",
+        options.width, x.shape());
+  const int64_t heads = options.heads, kv_heads = options.kv_heads;
+  const Tensor projected = reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim});
+  const Tensor turned = rope(normalized(projected, context), heads + kv_heads, context.first_position, options.rope_base);
+  Tensor mixed;
+  if (cache == nullptr) {
+    mixed = packed_attention(turned, heads, kv_heads);
+  } else {
+    const NoGrad guard;
+    check(context.first_position == cache->length, "Attention: the cache holds {} tokens, but first_position is {}",
+          cache->length, context.first_position);
+    cache->keys = append(cache->keys, cache->length, slice(turned, 2, heads, kv_heads).value());
+    cache->values = append(cache->values, cache->length, slice(turned, 2, heads + kv_heads, kv_heads).value());
+    cache->length += x.dim(1);
+    const Tensor keys = slice(Tensor(cache->keys), 1, 0, cache->length), values = slice(Tensor(cache->values), 1, 0, cache->length);
+    mixed = attention(slice(turned, 2, 0, heads), keys, values);
+  }
+  return output(reshape(mixed, {x.dim(0), x.dim(1), heads * options.head_dim}), context);
+}
+
+}  // namespace moxie::nn
