@@ -15,6 +15,7 @@ void replay(const Segment& segment, const std::vector<Array>& values, std::span<
   }
   {
     const detail::EnableGrad guard;
+    const uint64_t oldest = detail::next_node_id();
     const std::vector<Tensor> outputs = segment(inputs);
     check_internal(outputs.size() == dy.size(), "recompute: the segment gave {} tensors, {} the first time", outputs.size(),
                    dy.size());
@@ -23,7 +24,7 @@ void replay(const Segment& segment, const std::vector<Array>& values, std::span<
       for (size_t i = 0; i < outputs.size(); ++i)
         if (joined.needs(i)) joined.give(i, dy[i]);
     });
-    if (join.requires_grad()) join.backward();
+    if (join.requires_grad()) detail::run_segment_backward(join.node(), Array::full({}, 1.0), oldest);
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!grads.needs(i)) continue;

@@ -52,6 +52,7 @@ Node::~Node() {
   }
   std::vector<std::shared_ptr<Node>> pending;
   worklist = &pending;
+  backward = nullptr;  // a recomputed segment may hold tensors, whose graphs join the list
   for (Edge& edge : inputs)
     if (edge.node) pending.push_back(std::move(edge.node));
   while (!pending.empty()) {
@@ -69,15 +70,28 @@ std::shared_ptr<Node> Node::leaf(const Shape& shape, Options options) {
 
 Grads::Target Grads::into(size_t i) {
   const Node::Edge& edge = node_.inputs[i];
+  const Node::Output& output = edge.node->outputs[static_cast<size_t>(edge.output)];
+  if (output.options.dtype == edge.dtype) return into_wide(i);
+  lent_.push_back({i, Array::empty(output.shape, {edge.dtype, output.options.device})});
+  return {lent_.back().array, false};
+}
+
+void Grads::finish() {
+  for (const Lent& lent : lent_) give(lent.input, lent.array);
+  lent_.clear();
+}
+
+Grads::Target Grads::into_wide(size_t i) {
+  const Node::Edge& edge = node_.inputs[i];
   Node& producer = *edge.node;
   Array& slot = producer.dy[static_cast<size_t>(edge.output)];
   const bool filled = producer.is_leaf() ? producer.has_grad : slot.defined();
-  if (producer.is_leaf()) producer.has_grad = true;
   if (filled && !slot.unique()) slot = slot.clone();
   if (!filled && !(slot.defined() && slot.unique())) {
     const Node::Output& output = producer.outputs[static_cast<size_t>(edge.output)];
     slot = Array::empty(output.shape, output.options);
   }
+  if (producer.is_leaf()) producer.has_grad = true;
   return {slot, filled};
 }
 
@@ -94,9 +108,9 @@ void Grads::give(size_t i, const Array& dx) {
     accumulate(slot, dx);
   } else {
     // A leaf keeps its gradient, and callers may change it: it must not share memory with another's.
-    const bool shared = !dx.unique();
-    slot = dx.to(output.options.dtype);
-    if (producer.is_leaf() && shared && slot.shares_storage_with(dx)) slot = dx.clone();
+    const bool copy = producer.is_leaf() && !dx.unique() && dx.dtype() == output.options.dtype;
+    if (copy && slot.defined() && slot.unique()) slot.copy_from(dx);
+    else slot = copy ? dx.clone() : dx.to(output.options.dtype);
     if (producer.is_leaf()) producer.has_grad = true;
   }
 }
@@ -104,7 +118,7 @@ void Grads::give(size_t i, const Array& dx) {
 std::vector<Tensor> detail::record_always(const char* op, const std::vector<Array>& outputs,
                                           std::span<const Tensor> inputs, Backward backward) {
   std::vector<Node::Edge> edges;
-  for (const Tensor& input : inputs) edges.push_back({input.node(), input.output()});
+  for (const Tensor& input : inputs) edges.push_back({input.node(), input.output(), input.dtype()});
   std::vector<Node::Output> results;
   for (const Array& output : outputs) results.push_back({output.shape(), output.options()});
   const auto node = std::make_shared<Node>(op, std::move(edges), std::move(results), std::move(backward));
@@ -136,12 +150,14 @@ bool will_record(std::initializer_list<Tensor> inputs) {
 namespace {
 
 // Every node that `root` was computed from, newest first.
-std::vector<std::shared_ptr<Node>> reachable(const std::shared_ptr<Node>& root) {
+std::vector<std::shared_ptr<Node>> reachable(const std::shared_ptr<Node>& root, uint64_t oldest) {
   const uint64_t visit = next_visit.fetch_add(1, std::memory_order_relaxed);
   std::vector<std::shared_ptr<Node>> order{root};
   root->visit = visit;
   for (size_t i = 0; i < order.size(); ++i) {
     check(!order[i]->used, "backward: the graph through {} was used by an earlier backward; run the forward pass again",
+          order[i]->op);
+    check(order[i]->id >= oldest, "recompute: the segment uses a result of {} from outside; make it one of the inputs",
           order[i]->op);
     for (size_t k = 0; k < order[i]->inputs.size(); ++k) {
       const std::shared_ptr<Node>& node = order[i]->inputs[k].node;
@@ -165,17 +181,16 @@ void run(Node& node) {
     if (!dy[i].defined()) dy[i] = Array::zeros(node.outputs[i].shape, node.outputs[i].options);
   Grads grads(node);
   rule(dy, grads);
+  grads.finish();
 }
 
-}  // namespace
-
-void detail::run_backward(const std::shared_ptr<Node>& root, int64_t output, const Array& cotangent) {
+void run_from(const std::shared_ptr<Node>& root, int64_t output, const Array& cotangent, uint64_t oldest) {
   if (root->is_leaf()) {
-    Node sink("backward", {{root, 0}}, {}, {});
+    Node sink("backward", {{root, 0, cotangent.dtype()}}, {}, {});
     Grads(sink).give(0, cotangent.clone());
     return;
   }
-  std::vector<std::shared_ptr<Node>> order = reachable(root);
+  std::vector<std::shared_ptr<Node>> order = reachable(root, oldest);
   root->dy[static_cast<size_t>(output)] = cotangent;
   const NoGrad guard;
   try {
@@ -190,5 +205,15 @@ void detail::run_backward(const std::shared_ptr<Node>& root, int64_t output, con
     throw;
   }
 }
+
+}  // namespace
+
+void detail::run_backward(const std::shared_ptr<Node>& root, int64_t output, const Array& cotangent) {
+  run_from(root, output, cotangent, 0);
+}
+void detail::run_segment_backward(const std::shared_ptr<Node>& root, const Array& cotangent, uint64_t oldest) {
+  run_from(root, 0, cotangent, oldest);
+}
+uint64_t detail::next_node_id() { return next_id.load(std::memory_order_relaxed); }
 
 }  // namespace moxie

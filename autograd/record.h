@@ -24,6 +24,7 @@ class Node final {
   struct Edge {
     std::shared_ptr<Node> node;  // null where the input needs no gradient
     int64_t output = 0;
+    Dtype dtype = Dtype::f32;  // of the input as the op saw it; a parameter's bf16 copy keeps its gradient in f32
   };
   struct Output {
     Shape shape;
@@ -66,12 +67,23 @@ class Grads final {
 
   // Whether input i wants a gradient at all; the other calls need that it does.
   bool needs(size_t i) const { return node_.inputs[i].node != nullptr; }
+  // In input i's own dtype.
   Target into(size_t i);
-  // Hands over a finished gradient of input i's shape, which may share memory with dy.
+  // In the dtype in which the gradient is kept, which is f32 for the bf16 copy of a parameter: for rules that can write
+  // it, so that nothing is rounded to bf16 on the way.
+  Target into_wide(size_t i);
+  // Hands over a finished gradient of input i's shape, in any float dtype; it may share memory with dy.
   void give(size_t i, const Array& dx);
+  // The engine calls this after the rule: adds what into() lent out in another dtype than the gradient's.
+  void finish();
 
  private:
+  struct Lent {
+    size_t input;
+    Array array;
+  };
   Node& node_;
+  std::vector<Lent> lent_;
 };
 
 // Joins the result of a user's op to the graph. `inputs` are the tensors whose gradients `backward` computes, in the
@@ -90,6 +102,10 @@ namespace detail {
 std::vector<Tensor> record_always(const char* op, const std::vector<Array>& outputs, std::span<const Tensor> inputs,
                                   Backward backward);
 void run_backward(const std::shared_ptr<Node>& root, int64_t output, const Array& cotangent);
+// The backward pass of a recomputed segment: throws where the graph reaches a node older than `oldest`.
+void run_segment_backward(const std::shared_ptr<Node>& root, const Array& cotangent, uint64_t oldest);
+// The id that the next node will get.
+uint64_t next_node_id();
 class EnableGrad final {
  public:
   EnableGrad();

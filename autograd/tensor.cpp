@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "autograd/tensor.h"
 
+#include <fmt/format.h>
+
 #include "autograd/record.h"
 
 namespace moxie {
@@ -8,9 +10,11 @@ namespace {
 
 constexpr int64_t shown = 8;  // values printed per dimension
 
-void print(std::string& text, const std::vector<double>& values, const Shape& shape, int64_t dim, int64_t offset) {
+void print(std::string& text, const std::vector<double>& values, bool whole, const Shape& shape, int64_t dim,
+           int64_t offset) {
   if (dim == shape.rank()) {
-    text += fmt::format("{:.5g}", values[static_cast<size_t>(offset)]);
+    const double value = values[static_cast<size_t>(offset)];
+    text += whole ? fmt::format("{:.0f}", value) : fmt::format("{:.5g}", value);
     return;
   }
   const int64_t stride = shape.product(dim + 1, shape.rank());
@@ -21,7 +25,7 @@ void print(std::string& text, const std::vector<double>& values, const Shape& sh
       text += "...";
       break;
     }
-    print(text, values, shape, dim + 1, offset + i * stride);
+    print(text, values, whole, shape, dim + 1, offset + i * stride);
   }
   text += ']';
 }
@@ -29,7 +33,7 @@ void print(std::string& text, const std::vector<double>& values, const Shape& sh
 std::string print(const Array& array) {
   if (!array.defined()) return "undefined";
   std::string text;
-  print(text, array.to_vector<double>(), array.shape(), 0, 0);
+  print(text, array.to_vector<double>(), !is_float(array.dtype()), array.shape(), 0, 0);
   return fmt::format("{} (shape {}, {}, {})", text, array.shape(), name_of(array.dtype()), array.device().name());
 }
 
@@ -41,6 +45,7 @@ Tensor::Tensor(Array value, std::shared_ptr<Node> node, int64_t output)
 Tensor& Tensor::set_requires_grad(bool on) {
   check(node_ == nullptr || node_->is_leaf(), "set_requires_grad: the tensor is the result of {}; detach() it first",
         node_ ? node_->op : "");
+  if (on) check(defined(), "set_requires_grad: the tensor is undefined");
   if (on) check(is_float(dtype()), "set_requires_grad: needs a float dtype, got {}", name_of(dtype()));
   if (on && node_ == nullptr) node_ = Node::leaf(shape(), options());
   if (!on) node_ = nullptr;
@@ -77,4 +82,9 @@ std::string Tensor::to_string() const { return print(value_); }
 auto fmt::formatter<moxie::Array>::format(const moxie::Array& array, fmt::format_context& context) const
     -> decltype(context.out()) {
   return fmt::formatter<std::string>::format(moxie::print(array), context);
+}
+
+auto fmt::formatter<moxie::Tensor>::format(const moxie::Tensor& tensor, fmt::format_context& context) const
+    -> decltype(context.out()) {
+  return fmt::formatter<std::string>::format(tensor.to_string(), context);
 }

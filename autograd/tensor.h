@@ -95,7 +95,5 @@ template <> struct fmt::formatter<moxie::Array> : fmt::formatter<std::string> {
   auto format(const moxie::Array& array, fmt::format_context& context) const -> decltype(context.out());
 };
 template <> struct fmt::formatter<moxie::Tensor> : fmt::formatter<std::string> {
-  auto format(const moxie::Tensor& tensor, fmt::format_context& context) const -> decltype(context.out()) {
-    return fmt::formatter<std::string>::format(tensor.to_string(), context);
-  }
+  auto format(const moxie::Tensor& tensor, fmt::format_context& context) const -> decltype(context.out());
 };

@@ -10,6 +10,8 @@
 namespace moxie {
 namespace {
 
+constexpr int64_t max_bytes = int64_t{1} << 60;
+
 template <class T> constexpr T from_double(double value) {
   if constexpr (std::is_same_v<T, bf16>) return bf16(static_cast<float>(value));
   else return static_cast<T>(value);
@@ -18,6 +20,8 @@ template <class T> constexpr T from_double(double value) {
 }  // namespace
 
 Array Array::empty(const Shape& shape, Options options) {
+  check(shape.numel() <= max_bytes / size_of(options.dtype), "Array: shape {} of {} is too large", shape,
+        name_of(options.dtype));
   Array array;
   array.shape_ = shape;
   array.numel_ = shape.numel();
@@ -84,6 +88,7 @@ Array Array::rows(int64_t first, int64_t count) const {
 }
 
 Array Array::clone() const {
+  if (!defined()) return {};
   Array result = empty(shape_, options());
   result.copy_from(*this);
   return result;
@@ -108,7 +113,7 @@ Array Array::to(Device device) const {
 }
 
 Array Array::to(Dtype dtype) const {
-  if (dtype == dtype_) return *this;
+  if (dtype == dtype_ || !defined()) return *this;
   Array result = empty(shape_, {dtype, device_});
   dispatch(dtype_, [&]<class From>(From) {
     dispatch(dtype, [&]<class To>(To) {

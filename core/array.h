@@ -45,6 +45,7 @@ class Array final {
 
   // The numbers as T, which must be the dtype's type. An Array is a handle: a const one gives writable numbers too.
   template <class T> T* data() const {
+    check(defined(), "Array: an undefined array has no numbers");
     check_internal(dtype_of<T> == dtype_, "Array: asked for {} numbers of an array of {}", name_of(dtype_of<T>),
                    name_of(dtype_));
     return reinterpret_cast<T*>(raw());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/shape.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/check.h"
@@ -66,3 +68,8 @@ int64_t normalize_dim(const char* op, int64_t dim, const Shape& shape) {
 }
 
 }  // namespace moxie
+
+auto fmt::formatter<moxie::Shape>::format(const moxie::Shape& shape, fmt::format_context& context) const
+    -> decltype(context.out()) {
+  return fmt::formatter<std::string>::format(shape.to_string(), context);
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sizes of an array's dimensions, outermost first.
 #pragma once
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <array>
 #include <cstdint>
@@ -54,7 +54,5 @@ int64_t normalize_dim(const char* op, int64_t dim, const Shape& shape);
 }  // namespace moxie
 
 template <> struct fmt::formatter<moxie::Shape> : fmt::formatter<std::string> {
-  auto format(const moxie::Shape& shape, fmt::format_context& context) const -> decltype(context.out()) {
-    return fmt::formatter<std::string>::format(shape.to_string(), context);
-  }
+  auto format(const moxie::Shape& shape, fmt::format_context& context) const -> decltype(context.out());
 };

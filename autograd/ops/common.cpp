@@ -5,7 +5,8 @@
 
 namespace moxie {
 
-void check_indices(const char* op, const Array& index, int64_t limit, Device device, int64_t ignored) {
+void check_indices(const char* op, const Array& index, int64_t limit, Device device,
+                   std::optional<int32_t> ignored) {
   check(index.dtype() == Dtype::i32, "{}: indices must be i32, got {}", op, name_of(index.dtype()));
   check(index.device() == device, "{}: indices are on {}, the values on {}", op, index.device().name(), device.name());
   if (!device.is_cpu()) return;

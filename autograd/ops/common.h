@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the op files share: rules on inputs, and the launch of elementwise kernels.
 #pragma once
+#include <optional>
+
 #include "autograd/ops.h"
 #include "autograd/record.h"
 #include "core/kernels/elementwise/rows.h"
@@ -17,7 +19,8 @@ inline void check_same_kind(const char* op, const Array& x, const char* x_name, 
 }
 
 // i32 indices on the same device, each in [0, limit), or equal to `ignored`.
-void check_indices(const char* op, const Array& index, int64_t limit, Device device, int64_t ignored = -1);
+void check_indices(const char* op, const Array& index, int64_t limit, Device device,
+                   std::optional<int32_t> ignored = std::nullopt);
 
 template <class Kernel> void for_elements(Device device, const Kernel& kernel, int64_t numel) {
   for_rows(device, kernel, elementwise_rows(numel), elementwise_row);

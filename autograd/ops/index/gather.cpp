@@ -30,7 +30,12 @@ Tensor gather(const Tensor& x, int64_t dim, const Array& index) {
     const Gather<T> kernel{x.value().data<T>(), index.data<int32_t>(), y.data<T>(), shape[dim], count, inner};
     for_rows(x.device(), kernel, outer, count * inner);
   });
-  return record("gather", y, {x}, [index, dim](std::span<const Array> dy, Grads& grads) {
+  return record("gather", y, {x}, [index, dim, shape](std::span<const Array> dy, Grads& grads) {
+    if (dy[0].dtype() == Dtype::bf16) {  // what meets in one place adds up in f32
+      const Array wide = Array::zeros(shape, {Dtype::f32, dy[0].device()});
+      scatter_add(index, dy[0].to(Dtype::f32), wide, dim);
+      return grads.give(0, wide);
+    }
     const Grads::Target dx = grads.into(0);
     if (!dx.accumulate) dx.array.fill(0);
     scatter_add(index, dy[0], dx.array, dim);

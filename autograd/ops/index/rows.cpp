@@ -21,6 +21,12 @@ Array gather_rows(const Array& x, const Array& index, const Shape& shape) {
 
 // into[index[i]] += source[i] (or =, where nothing is to be kept), every row of `into` in the order of i
 void scatter_rows(const Array& into, const Array& index, const Array& source, bool accumulate) {
+  if (into.dtype() == Dtype::bf16) {  // add up in f32, round once
+    const Options options{Dtype::f32, into.device()};
+    const Array wide = accumulate ? into.to(Dtype::f32) : Array::empty(into.shape(), options);
+    scatter_rows(wide, index, source, accumulate);
+    return into.copy_from(wide.to(Dtype::bf16));
+  }
   const int64_t rows = into.shape()[0], cols = into.shape().product(1, into.shape().rank());
   const CountingSort sorted = counting_sort(index, rows);
   dispatch_float("index_add", source.dtype(), [&]<class From>(From) {
@@ -42,7 +48,7 @@ Tensor embedding(const Tensor& weight, const Array& index) {
   const Shape shape = index.shape().inserted(index.shape().rank(), weight.dim(1));
   return record("embedding", gather_rows(weight.value(), index, shape), {weight},
                 [index](std::span<const Array> dy, Grads& grads) {
-                  const Grads::Target dw = grads.into(0);
+                  const Grads::Target dw = grads.into_wide(0);
                   scatter_rows(dw.array, index, dy[0], dw.accumulate);
                 });
 }

@@ -2,6 +2,7 @@
 #include "core/kernels/loss/cross_entropy.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "autograd/ops/common.h"
 #include "core/reduce.h"
@@ -15,9 +16,11 @@ Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_
   check(logits.dim(-1) > 0, "cross_entropy: there must be at least one class, got logits {}", logits.shape());
   check(ignore_index < 0 || ignore_index >= logits.dim(-1), "cross_entropy: ignore_index {} is a class of logits {}",
         ignore_index, logits.shape());
-  check_indices("cross_entropy", targets, logits.dim(-1), logits.device(), ignore_index);
+  // Beyond the range of i32 no target can be meant, nor can one be -1 after the check.
+  const int32_t ignored = std::in_range<int32_t>(ignore_index) ? static_cast<int32_t>(ignore_index) : -1;
   const int64_t rows = targets.numel(), cols = logits.dim(-1);
-  const auto ignored = static_cast<int32_t>(ignore_index);
+  check_indices("cross_entropy", targets, cols, logits.device(),
+                ignored == ignore_index ? std::optional(ignored) : std::nullopt);
   const Options statistics{statistics_dtype(logits.dtype()), logits.device()};
   const Array lse = Array::empty({rows}, statistics), parts = Array::empty({2, rows}, statistics);
   dispatch_float("cross_entropy", logits.dtype(), [&]<class T>(T) {

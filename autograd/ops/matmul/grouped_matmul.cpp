@@ -21,6 +21,7 @@ void check_offsets(const Array& offsets, int64_t groups, int64_t rows) {
 
 Tensor grouped_matmul(const Tensor& x, const Tensor& weight, const Array& offsets) {
   check_same_kind("grouped_matmul", x.value(), "x", weight.value(), "weight");
+  check(is_float(x.dtype()), "grouped_matmul: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
   check(x.shape().rank() == 2 && weight.shape().rank() == 3 && x.dim(1) == weight.dim(2),
         "grouped_matmul: x must be [rows, in] and weight [groups, out, in], got x {} and weight {}", x.shape(),
         weight.shape());
@@ -43,7 +44,7 @@ Tensor grouped_matmul(const Tensor& x, const Tensor& weight, const Array& offset
                                     .c = dx.array.raw(), .ldc = in});
         }
         if (grads.needs(1)) {  // dW_g = dy^T x over the rows of group g
-          const Grads::Target dw = grads.into(1);
+          const Grads::Target dw = grads.into_wide(1);
           grouped_gemm_weight(x.device(), {.dtype = x.dtype(), .out_dtype = dw.array.dtype(), .accumulate = dw.accumulate,
                                            .groups = groups, .m = out, .n = in, .offsets = starts, .a = dy[0].raw(),
                                            .lda = out, .b = x.raw(), .ldb = in, .c = dw.array.raw(), .ldc = in,

@@ -7,6 +7,7 @@ namespace moxie {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   check_same_kind("linear", x.value(), "x", weight.value(), "weight");
+  check(is_float(x.dtype()), "linear: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
   check(weight.shape().rank() == 2, "linear: weight must be [out, in], got {}", weight.shape());
   const int64_t in = weight.dim(1), out = weight.dim(0);
   check(x.shape().rank() >= 1 && x.dim(-1) == in, "linear: x {} doesn't fit weight {} ([out, in], in = {})", x.shape(),
@@ -23,7 +24,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                             .k = out, .a = dy[0].raw(), .lda = out, .b = w.raw(), .ldb = in, .c = dx.array.raw(), .ldc = in});
         }
         if (grads.needs(1)) {  // dW = dy^T x
-          const Grads::Target dw = grads.into(1);
+          const Grads::Target dw = grads.into_wide(1);
           gemm(x.device(), {.dtype = x.dtype(), .out_dtype = dw.array.dtype(), .transpose_a = true,
                             .accumulate = dw.accumulate, .m = out, .n = in, .k = rows, .a = dy[0].raw(), .lda = out,
                             .b = x.raw(), .ldb = in, .c = dw.array.raw(), .ldc = in});

@@ -19,7 +19,7 @@ struct Matrix {
 
 // c (+)= op(a) op(b); with `reduce` the products of all batch members add up in one c.
 void product(const Matrix& a, const Matrix& b, const Array& c, bool accumulate, bool reduce = false) {
-  const int64_t batch = std::max(a.batch, b.batch);
+  const int64_t batch = a.batch == 1 ? b.batch : a.batch;
   Gemm gemm{.dtype = a.array.dtype(), .out_dtype = c.dtype(), .transpose_a = a.transposed, .transpose_b = b.transposed};
   gemm.m = c.shape()[-2], gemm.n = c.shape()[-1], gemm.k = a.transposed ? a.rows() : a.cols();
   gemm.a = a.array.raw(), gemm.lda = a.cols(), gemm.stride_a = a.stride();
@@ -29,6 +29,11 @@ void product(const Matrix& a, const Matrix& b, const Array& c, bool accumulate, 
   if (!reduce || batch == 1) {
     gemm.batch = batch;
     return moxie::gemm(c.device(), gemm);
+  }
+  if (c.dtype() == Dtype::bf16) {  // add up in f32, round once
+    const Array wide = accumulate ? c.to(Dtype::f32) : Array::empty(c.shape(), {Dtype::f32, c.device()});
+    product(a, b, wide, accumulate, true);
+    return c.copy_from(wide.to(Dtype::bf16));
   }
   const auto bytes = size_of(a.array.dtype());
   for (int64_t i = 0; i < batch; ++i) {
@@ -72,13 +77,13 @@ Tensor matmul(const Tensor& x, const Tensor& y, MatmulOptions options) {
   return record("matmul", z, {x, y}, [left, right, shape = result.shape()](std::span<const Array> dz, Grads& grads) {
     const Matrix upstream{dz[0].reshape(shape), left.batch, false};
     if (grads.needs(0)) {  // z = op(x) op(y): d op(x) = dz op(y)^T
-      const Grads::Target dx = grads.into(0);
+      const Grads::Target dx = grads.into_wide(0);
       const Array into = dx.array.reshape(left.array.shape());
       if (left.transposed) product(right, transposed(upstream), into, dx.accumulate);
       else product(upstream, transposed(right), into, dx.accumulate);
     }
     if (grads.needs(1)) {  // d op(y) = op(x)^T dz, summed over the batch where y is shared
-      const Grads::Target dy = grads.into(1);
+      const Grads::Target dy = grads.into_wide(1);
       const bool reduce = right.array.shape().rank() == 2;
       if (right.transposed) product(transposed(upstream), left, dy.array, dy.accumulate, reduce);
       else product(transposed(left), upstream, dy.array, dy.accumulate, reduce);

@@ -56,7 +56,7 @@ Array sum_to(const Array& x, const Shape& shape) {
     result = reduce_sum(result, current.product(0, dim), current.product(dim, last), current.product(last, current.rank()));
     for (int64_t i = dim; i < last; ++i) current = current.with(i, 1);
   }
-  return result.to(x.dtype()).reshape(shape);
+  return result.reshape(shape);
 }
 
 }  // namespace moxie

@@ -29,11 +29,13 @@ template <class T> struct SwiGluBackward {
     using V = Accumulator<T>;
     const T *gate = x + row * 2 * hidden, *up = gate + hidden, *g = dy + row * hidden;
     T *dgate = dx + row * 2 * hidden, *dup = dgate + hidden;
-    const bool add = accumulate;
-    team.each(hidden, [=](int64_t i) {
-      const V z = V(gate[i]), s = math::sigmoid(z), upstream = V(g[i]);
-      store(dgate[i], upstream * V(up[i]) * s * (V(1) + z * (V(1) - s)), add);
-      store(dup[i], upstream * z * s, add);
+    const int64_t n = hidden;
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t i) {
+        const V z = V(gate[i]), s = math::sigmoid(z), upstream = V(g[i]);
+        store(dgate[i], upstream * V(up[i]) * s * (V(1) + z * (V(1) - s)), add);
+        store(dup[i], upstream * z * s, add);
+      });
     });
   }
 };

@@ -97,10 +97,12 @@ template <class Op, class T> struct UnaryBackward {
     const int64_t first = row * elementwise_row;
     const T *in = x + (Op::needs_x ? first : 0), *result = y + (Op::needs_y ? first : 0), *g = dy + first;
     T* out = dx + first;
-    const bool add = accumulate;
-    team.each(elementwise_count(numel, row), [=](int64_t i) {
-      const V input = Op::needs_x ? V(in[i]) : V(0), output = Op::needs_y ? V(result[i]) : V(0);
-      store(out[i], V(g[i]) * Op::d(input, output), add);
+    const int64_t n = elementwise_count(numel, row);
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t i) {
+        const V input = Op::needs_x ? V(in[i]) : V(0), output = Op::needs_y ? V(result[i]) : V(0);
+        store(out[i], V(g[i]) * Op::d(input, output), add);
+      });
     });
   }
 };

@@ -51,10 +51,9 @@ template <class T> struct CrossEntropyBackward {
     const bool counts = target != ignored;
     const V scale = counts ? *dloss / *count : V(0), shift = lse[row];
     const bool add = accumulate;
-    team.each(cols, [=](int64_t i) { store(out[i], counts ? scale * math::exp(V(in[i]) - shift) : V(0), add); });
-    team.sync();
-    team.once([=] {
-      if (counts) out[target] = static_cast<T>(V(out[target]) - scale);
+    team.each(cols, [=](int64_t i) {
+      const V wanted = i == target ? V(1) : V(0);
+      store(out[i], counts ? scale * (math::exp(V(in[i]) - shift) - wanted) : V(0), add);
     });
   }
 };

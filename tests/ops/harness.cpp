@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/ops/harness.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <set>
+
+#include "autograd/gradcheck.h"
+#include "autograd/record.h"
+#include "core/parallel.h"
+#include "core/storage.h"
+
+namespace moxie::testing {
+
+double normal(double normal, double) { return normal; }
+double positive(double, double uniform) { return 0.5 + 2 * uniform; }
+double away_from_zero(double normal, double) { return normal + (normal < 0 ? -0.1 : 0.1); }
+double moderate(double, double uniform) { return 2 * uniform - 1; }
+
+namespace {
+
+std::vector<std::string>& covered_list() {
+  static std::vector<std::string> list;
+  return list;
+}
+
+constexpr int64_t gradcheck_up_to = 40000;  // elements of all inputs
+
+double rounded_to_bf16(double value) {
+  return static_cast<double>(static_cast<float>(bf16(static_cast<float>(value))));
+}
+
+// The numbers of an input, each exact in bf16, so that all dtypes get the same.
+std::vector<double> generate(const Input& input, uint32_t stream) {
+  const RandomKey key{.seed = 20, .stream = stream}, other{.seed = 21, .stream = stream};
+  std::vector<double> values(static_cast<size_t>(input.shape.numel()));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = rounded_to_bf16(
+        input.generate(static_cast<double>(normal_at(key, i)), static_cast<double>(uniform_at(other, i))));
+  if (!input.distinct || values.empty()) return values;
+  // Each row: a ladder of numbers that bf16 tells apart, in random order.
+  const auto cols = static_cast<size_t>(input.shape.cols());
+  for (size_t first = 0; first < values.size(); first += cols) {
+    std::vector<size_t> order(cols);
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::sort(order.begin(), order.end(),
+              [&](size_t a, size_t b) { return std::pair(values[first + a], a) < std::pair(values[first + b], b); });
+    // 128 steps in each power of two, both signs
+    for (size_t rank = 0; rank < cols; ++rank) {
+      const double place = static_cast<double>(rank) - static_cast<double>(cols) / 2 + 0.5;
+      const double size = std::abs(place) + 0.5;
+      const double step = std::floor((size - 1) / 128), rest = size - 1 - 128 * step;
+      values[first + order[rank]] = std::copysign(std::ldexp(1 + rest / 128, static_cast<int>(step)), place);
+    }
+  }
+  return values;
+}
+
+struct Outcome {
+  Array y;
+  std::vector<Array> grads;  // undefined where the input needs none
+};
+
+Dtype dtype_of_input(const Input& input, Dtype dtype) { return input.statistics ? statistics_dtype(dtype) : dtype; }
+
+class Harness final {
+ public:
+  explicit Harness(const OpRow& row) : row_(row) {
+    for (size_t i = 0; i < row.inputs.size(); ++i) {
+      Numbers numbers(row.inputs[i].shape);
+      numbers.at = generate(row.inputs[i], static_cast<uint32_t>(i));
+      elements_ += numbers.shape.numel();
+      x_.push_back(std::move(numbers));
+    }
+  }
+
+  void run() {
+    const Poison poison;
+    const Outcome exact = evaluate(Dtype::f64, all());
+    check_forward(exact);
+    check_gradients();
+    check_bits(Dtype::f64, exact);
+    check_single_gradients(exact);
+    check_accumulation(exact);
+    check_tied_inputs();
+    check_low_precision(Dtype::f32, row_.tolerances.f32, exact);
+    if (row_.bf16) check_low_precision(Dtype::bf16, row_.tolerances.bf16, exact);
+    if (row_.bf16) check_parameters(row_.tolerances.bf16, exact);
+    check_no_history();
+  }
+
+ private:
+  std::vector<bool> all() const { return std::vector<bool>(row_.inputs.size(), true); }
+
+  Array input(size_t i, Dtype dtype) const {
+    return Array::from(x_[i].at, x_[i].shape).to(dtype_of_input(row_.inputs[i], dtype));
+  }
+
+  std::vector<Tensor> inputs(Dtype dtype, const std::vector<bool>& needs) const {
+    std::vector<Tensor> result;
+    for (size_t i = 0; i < x_.size(); ++i) {
+      result.emplace_back(input(i, dtype));
+      if (needs[i]) result.back().set_requires_grad();
+    }
+    return result;
+  }
+
+  // The same numbers for every dtype, exact in bf16.
+  static Array cotangent(const Tensor& y) {
+    std::vector<double> values(static_cast<size_t>(y.numel()));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = rounded_to_bf16(static_cast<double>(normal_at({.seed = 22}, i)));
+    return Array::from(values, y.shape()).to(y.dtype());
+  }
+
+  static std::vector<Array> grads_of(const std::vector<Tensor>& inputs) {
+    std::vector<Array> result;
+    for (const Tensor& input : inputs) result.push_back(input.grad());
+    return result;
+  }
+
+  Outcome evaluate(Dtype dtype, const std::vector<bool>& needs) const {
+    const std::vector<Tensor> x = inputs(dtype, needs);
+    const Tensor y = row_.function(x);
+    const Array value = y.value().clone();
+    if (y.requires_grad()) y.backward(cotangent(y));
+    for (size_t i = 0; i < x.size(); ++i) {  // ops don't write into their inputs
+      const Array before = input(i, dtype);
+      CHECK(std::memcmp(before.raw(), x[i].value().raw(), static_cast<size_t>(before.bytes())) == 0);
+    }
+    CHECK(std::memcmp(value.raw(), y.value().raw(), static_cast<size_t>(value.bytes())) == 0);
+    return {value, grads_of(x)};
+  }
+
+  // Every element within tolerance of itself or of the root mean square, whichever is larger.
+  static void check_near(const Array& got, const Array& wanted, double tolerance, const std::string& what) {
+    INFO(what);
+    REQUIRE(got.defined());
+    REQUIRE(got.shape() == wanted.shape());
+    const std::vector<double> a = got.to_vector<double>(), b = wanted.to_vector<double>();
+    double squares = 0;
+    for (const double value : b) squares += value * value;
+    const double mean_size = b.empty() ? 0 : std::sqrt(squares / static_cast<double>(b.size()));
+    double worst = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      const double error = a[i] == b[i] ? 0 : std::abs(a[i] - b[i]) / std::max(std::abs(b[i]), mean_size);
+      if (!(error <= worst)) worst = error, at = i;
+      if (std::isnan(error)) break;
+    }
+    INFO("element ", at, ": ", a.empty() ? 0 : a[at], " instead of ", b.empty() ? 0 : b[at], ", root mean square ",
+         mean_size);
+    CHECK(worst <= tolerance);
+  }
+
+  static bool same_bits(const Array& a, const Array& b) {
+    return a.defined() == b.defined() && a.shape() == b.shape() && a.dtype() == b.dtype() &&
+           (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);
+  }
+
+  static void check_same_bits(const Outcome& a, const Outcome& b, const std::string& what) {
+    INFO(what);
+    CHECK(same_bits(a.y, b.y));
+    for (size_t i = 0; i < a.grads.size(); ++i) {
+      INFO("gradient of input ", i);
+      CHECK(same_bits(a.grads[i], b.grads[i]));
+    }
+  }
+
+  void check_forward(const Outcome& exact) const {
+    const Numbers wanted = row_.reference(x_);
+    REQUIRE(static_cast<int64_t>(wanted.at.size()) == wanted.shape.numel());
+    CHECK(exact.y.dtype() == Dtype::f64);
+    check_near(exact.y, Array::from(wanted.at, wanted.shape), row_.tolerances.f64, "f64 against the reference");
+    for (size_t i = 0; i < x_.size(); ++i) {
+      INFO("gradient of input ", i);
+      REQUIRE(exact.grads[i].defined());
+      CHECK(exact.grads[i].shape() == x_[i].shape);
+      CHECK(exact.grads[i].dtype() == Dtype::f64);
+    }
+  }
+
+  void check_gradients() const {
+    if (elements_ > gradcheck_up_to) return;
+    GradcheckOptions options;
+    if (elements_ > 500) options.directions = 1;
+    const GradcheckResult result = gradcheck(row_.function, inputs(Dtype::f64, all()), options);
+    INFO(result.message);
+    CHECK(result.ok);
+  }
+
+  void check_bits(Dtype dtype, const Outcome& first) const {
+    check_same_bits(first, evaluate(dtype, all()), "two runs");
+    const int before = threads();
+    for (const int count : {1, 2, 3}) {
+      set_threads(count);
+      const Outcome again = evaluate(dtype, all());
+      set_threads(before);
+      check_same_bits(first, again, std::to_string(count) + " threads");
+    }
+  }
+
+  void check_single_gradients(const Outcome& joint) const {
+    if (x_.size() < 2) return;
+    for (size_t i = 0; i < x_.size(); ++i) {
+      std::vector<bool> needs(x_.size(), false);
+      needs[i] = true;
+      const Outcome alone = evaluate(Dtype::f64, needs);
+      INFO("only input ", i, " requires a gradient");
+      CHECK(same_bits(alone.grads[i], joint.grads[i]));
+      for (size_t k = 0; k < x_.size(); ++k) CHECK(alone.grads[k].defined() == (k == i));
+    }
+  }
+
+  // Two graphs into the same leaves, then one graph that uses them twice: each time twice the gradient.
+  void check_accumulation(const Outcome& once) const {
+    const std::vector<Tensor> x = inputs(Dtype::f64, all()), shared = inputs(Dtype::f64, all());
+    for (int pass = 0; pass < 2; ++pass) {
+      const Tensor y = row_.function(x);
+      y.backward(cotangent(y));
+    }
+    const Tensor y = add(row_.function(shared), row_.function(shared));
+    y.backward(cotangent(y));
+    std::vector<Tensor> inner;  // results of other ops, whose gradients are not kept in leaves
+    const std::vector<Tensor> outer = inputs(Dtype::f64, all());
+    for (const Tensor& leaf : outer) inner.push_back(neg(neg(leaf)));
+    const Tensor z = add(row_.function(inner), row_.function(inner));
+    z.backward(cotangent(z));
+    for (size_t i = 0; i < x_.size(); ++i) {
+      const Array twice = affine(Tensor(once.grads[i]), 2, 0).value();
+      check_near(x[i].grad(), twice, 1e-13, "backward twice, input " + std::to_string(i));
+      check_near(shared[i].grad(), twice, 1e-13, "used twice in one graph, input " + std::to_string(i));
+      check_near(outer[i].grad(), twice, 1e-13, "used twice behind another op, input " + std::to_string(i));
+    }
+  }
+
+  // One tensor as two inputs of the op: the sum of both gradients.
+  void check_tied_inputs() const {
+    for (size_t i = 1; i < x_.size(); ++i) {
+      if (x_[i].shape != x_[0].shape) continue;
+      std::vector<Tensor> tied = inputs(Dtype::f64, all()), separate = inputs(Dtype::f64, all());
+      tied[i] = tied[0];
+      separate[i] = Tensor(separate[0].value()).set_requires_grad();
+      const Tensor y = row_.function(tied), z = row_.function(separate);
+      y.backward(cotangent(y));
+      z.backward(cotangent(z));
+      const Array sum = add(Tensor(separate[0].grad()), Tensor(separate[i].grad())).value();
+      check_near(tied[0].grad(), sum, 1e-12, "inputs 0 and " + std::to_string(i) + " are one tensor");
+    }
+  }
+
+  void check_low_precision(Dtype dtype, double tolerance, const Outcome& exact) const {
+    const Outcome low = evaluate(dtype, all());
+    const std::string name = name_of(dtype);
+    CHECK(low.y.dtype() == (row_.dtype_kept ? dtype : statistics_dtype(dtype)));
+    check_near(low.y, exact.y, tolerance, name + " against f64");
+    for (size_t i = 0; i < x_.size(); ++i) {
+      CHECK(low.grads[i].dtype() == dtype_of_input(row_.inputs[i], dtype));
+      check_near(low.grads[i], exact.grads[i], tolerance,
+                 name + " against f64, gradient of input " + std::to_string(i));
+    }
+    check_bits(dtype, low);
+  }
+
+  // bf16 copies of parameters, whose gradients are kept in f32.
+  void check_parameters(double tolerance, const Outcome& exact) const {
+    std::vector<Tensor> masters = inputs(Dtype::f32, all()), copies;
+    for (size_t i = 0; i < x_.size(); ++i) copies.emplace_back(input(i, Dtype::bf16), masters[i].node(), 0);
+    for (int pass = 1; pass <= 2; ++pass) {
+      const Tensor y = row_.function(copies);
+      y.backward(cotangent(y));
+      for (size_t i = 0; i < x_.size(); ++i) {
+        REQUIRE(masters[i].grad().defined());
+        CHECK(masters[i].grad().dtype() == Dtype::f32);
+        const Array wanted = affine(Tensor(exact.grads[i]), pass, 0).value();
+        check_near(masters[i].grad(), wanted, tolerance, "a parameter's f32 gradient, input " + std::to_string(i));
+      }
+    }
+  }
+
+  void check_no_history() const {
+    CHECK_FALSE(row_.function(inputs(Dtype::f64, std::vector<bool>(x_.size(), false))).requires_grad());
+    const NoGrad guard;
+    CHECK_FALSE(row_.function(inputs(Dtype::f64, all())).requires_grad());
+  }
+
+  const OpRow& row_;
+  std::vector<Numbers> x_;
+  int64_t elements_ = 0;
+};
+
+}  // namespace
+
+void run(const OpRow& row) {
+  covers(row.covers);
+  std::string shapes;
+  for (const Input& input : row.inputs) shapes += fmt::format(" {}", input.shape);
+  INFO(row.covers, " ", row.name, shapes);
+  REQUIRE(!row.inputs.empty());
+  Harness(row).run();
+}
+
+void run(const std::vector<OpRow>& rows) {
+  for (const OpRow& row : rows) run(row);
+}
+
+void covers(std::string_view declaration) { covered_list().emplace_back(declaration); }
+const std::vector<std::string>& covered() { return covered_list(); }
+
+Array random_indices(const Shape& shape, int64_t limit, uint64_t seed) {
+  std::vector<int32_t> values(static_cast<size_t>(shape.numel()));
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<int32_t>(random_bits({.seed = seed, .stream = 5}, i) % static_cast<uint64_t>(limit));
+  return Array::from(values, shape);
+}
+
+}  // namespace moxie::testing
