@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "bench/timing.h"
 #include "core/parallel.h"
 #include "core/storage.h"
 #include "moe/language_model.h"
@@ -19,20 +20,20 @@ namespace {
 
 using namespace moxie;
 
-struct Shape_ {
+struct ModelShape {
   int64_t layers, width, heads, experts, top_k, hidden, time, batch;
   bool dense;
 };
 
 // The shapes that the peers were measured at.
-const std::map<std::string, Shape_> shapes = {
+const std::map<std::string, ModelShape> shapes = {
     {"tiny", {4, 128, 4, 8, 2, 128, 128, 16, false}},
     {"small", {8, 256, 8, 16, 2, 256, 256, 16, false}},
     {"fine", {8, 256, 8, 64, 8, 64, 256, 16, false}},
     {"dense", {8, 256, 8, 1, 1, 512, 256, 16, true}},
 };
 
-moe::LanguageModelOptions options_of(const Shape_& shape, moe::RouterKind router, bool erc) {
+moe::LanguageModelOptions options_of(const ModelShape& shape, moe::RouterKind router, bool erc) {
   moe::LanguageModelOptions options;
   options.layers = shape.layers, options.width = shape.width, options.heads = shape.heads;
   options.moe = {.router = {.kind = router, .experts = shape.experts, .top_k = shape.top_k}, .hidden = shape.hidden, .erc = erc};
@@ -44,11 +45,6 @@ Array random_tokens(int64_t batch, int64_t time, std::mt19937& random) {
   std::vector<int32_t> tokens(static_cast<size_t>(batch * time));
   for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 256);
   return Array::from(tokens, {batch, time});
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace
@@ -71,7 +67,7 @@ int main(int argc, char** argv) try {
   CLI11_PARSE(app, argc, argv);
   if (thread_count > 0) set_threads(thread_count);
   check(shapes.contains(shape_name), "bench_train_step: shape must be tiny, small, fine or dense, got '{}'", shape_name);
-  const Shape_ shape = shapes.at(shape_name);
+  const ModelShape shape = shapes.at(shape_name);
   if (batch == 0) batch = shape.batch;
 
   moe::LanguageModelOptions options = options_of(shape, moe::router_kind_from_name(router_name), erc);
@@ -98,7 +94,7 @@ int main(int argc, char** argv) try {
     const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
     if (step >= warmup) milliseconds.push_back(elapsed.count());
   }
-  const double ms = median(milliseconds);
+  const double ms = bench::median(milliseconds);
   const auto step_tokens = static_cast<double>(batch * shape.time);
   const nlohmann::json result{{"shape", shape_name},
                               {"router", options.dense_layers > 0 ? "none" : router_name},

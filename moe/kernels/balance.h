@@ -37,8 +37,10 @@ template <class T> struct WeightedShareBackward {
     const T top = team.max(experts, [=](int64_t e) { return score[e]; });
     const T total = team.sum(experts, [=](int64_t e) { return math::exp(score[e] - top); });
     const T factor = scale * *dloss / total, mean = value[token];
-    const bool add = accumulate;
-    team.each(experts, [=](int64_t e) { store(out[e], factor * math::exp(score[e] - top) * (weight[e] - mean), add); });
+    const int64_t n = experts;
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t e) { store(out[e], factor * math::exp(score[e] - top) * (weight[e] - mean), add); });
+    });
   }
 };
 

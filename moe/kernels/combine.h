@@ -22,8 +22,11 @@ template <class T> struct Combine {
       const bool add = accumulate || first > 0, pair = first + 1 < top_k;
       const T *a = rows + at[first] * cols, *b = pair ? rows + at[first + 1] * cols : a;
       const V wa = w == nullptr ? V(1) : w[first], wb = pair ? (w == nullptr ? V(1) : w[first + 1]) : V(0);
-      if (pair) team.each(cols, [=](int64_t i) { store(out[i], wa * V(a[i]) + wb * V(b[i]), add); });
-      else team.each(cols, [=](int64_t i) { store(out[i], wa * V(a[i]), add); });
+      const int64_t n = cols;
+      branch(add, [=](auto adds) {
+        if (pair) team.each(n, [=](int64_t i) { store(out[i], wa * V(a[i]) + wb * V(b[i]), adds); });
+        else team.each(n, [=](int64_t i) { store(out[i], wa * V(a[i]), adds); });
+      });
     }
   }
 };

@@ -120,7 +120,9 @@ Metrics parse_jsonl(const std::string& path, std::string_view text) {
     std::vector<std::string> names;
     std::vector<double> row;
     try {
-      for (const auto& [name, value] : parse_flat(lines[i]).items()) {
+      const Json object = parse_flat(lines[i]);
+      check(object.is_object(), "not an object");
+      for (const auto& [name, value] : object.items()) {
         names.push_back(name);
         row.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
       }

@@ -23,17 +23,17 @@ struct Progress {
   int64_t step = 0;
   int64_t steps = 0;  // of the whole run
   double loss = 0;    // nats per token
-  std::optional<double> validation_loss;
-  std::optional<double> balance_loss;
-  std::optional<double> erc_loss;
-  std::optional<double> load_max_over_mean;
-  std::optional<double> gradient_norm;
-  std::optional<double> learning_rate;
-  std::optional<double> seconds_per_step;
-  std::optional<double> tokens_per_second;
-  std::optional<double> flops_per_second;
-  std::optional<int64_t> memory_bytes;
-  std::optional<double> seconds_left;
+  std::optional<double> validation_loss = std::nullopt;
+  std::optional<double> balance_loss = std::nullopt;
+  std::optional<double> erc_loss = std::nullopt;
+  std::optional<double> load_max_over_mean = std::nullopt;
+  std::optional<double> gradient_norm = std::nullopt;
+  std::optional<double> learning_rate = std::nullopt;
+  std::optional<double> seconds_per_step = std::nullopt;
+  std::optional<double> tokens_per_second = std::nullopt;
+  std::optional<double> flops_per_second = std::nullopt;
+  std::optional<int64_t> memory_bytes = std::nullopt;
+  std::optional<double> seconds_left = std::nullopt;
 };
 
 // " 120/1377  loss 2.3145  val 2.2981  balance 1.0213  ...  left 4m31s", without a line end.

@@ -50,7 +50,7 @@ BroadcastPlan plan_broadcast(const Shape& x, const Shape& y, const Shape& result
 
 template <class Op, BinaryPart part>
 void compute(const Array& x, const Array& y, const Array& dz, const Array& out, bool accumulate) {
-  dispatch_float("binary", out.dtype(), [&]<class T>(T) {
+  dispatch_float("binary", x.dtype(), [&]<class T>(T) {
     const T* upstream = part == BinaryPart::value ? nullptr : dz.data<T>();
     if (x.shape() == y.shape()) {
       const Binary<Op, part, T> kernel{x.data<T>(), y.data<T>(), upstream, out.data<T>(), out.numel(), accumulate};
@@ -58,7 +58,8 @@ void compute(const Array& x, const Array& y, const Array& dz, const Array& out, 
     }
     if (out.numel() == 0) return;
     const BroadcastPlan plan = plan_broadcast(x.shape(), y.shape(), out.shape());
-    const BroadcastBinary<Op, part, T> kernel{x.data<T>(), y.data<T>(), upstream, out.data<T>(), plan};
+    using Kernel = BroadcastBinary<Op, part, T>;
+    const Kernel kernel{x.data<T>(), y.data<T>(), upstream, out.data<typename Kernel::Out>(), plan};
     for_rows(out.device(), kernel, plan.rows(), plan.cols());
   });
 }
@@ -74,7 +75,7 @@ void operand_gradient(Grads& grads, size_t i, const Array& x, const Array& y, co
     const Grads::Target target = grads.into(i);
     return compute<Op, part>(x, y, dz, target.array, target.accumulate);
   }
-  const Array full = Array::empty(dz.shape(), dz.options());
+  const Array full = Array::empty(dz.shape(), {statistics_dtype(dz.dtype()), dz.device()});
   compute<Op, part>(x, y, dz, full, false);
   grads.give(i, sum_to(full, shape));
 }

@@ -10,13 +10,16 @@ namespace {
 Tensor logsumexp_rows(const Tensor& x, const Shape& shape) {
   const int64_t rows = x.shape().rows(), n = x.dim(-1);
   const Array y = Array::empty(shape, x.options());
+  const Array exact = x.dtype() == Dtype::bf16 ? Array::empty(shape, {Dtype::f32, x.device()}) : y;
   dispatch_float("logsumexp", x.dtype(), [&]<class T>(T) {
-    for_rows(x.device(), LogSumExp<T>{x.value().data<T>(), y.data<T>(), n}, rows, n);
+    const LogSumExp<T> kernel{x.value().data<T>(), y.data<T>(), exact.data<Accumulator<T>>(), n};
+    for_rows(x.device(), kernel, rows, n);
   });
-  return record("logsumexp", y, {x}, [x = x.value(), y, rows, n](std::span<const Array> dy, Grads& grads) {
+  return record("logsumexp", y, {x}, [x = x.value(), exact, rows, n](std::span<const Array> dy, Grads& grads) {
     const Grads::Target dx = grads.into(0);
     dispatch_float("backward", x.dtype(), [&]<class T>(T) {
-      const LogSumExpBackward<T> kernel{x.data<T>(), y.data<T>(), dy[0].data<T>(), dx.data<T>(), n, dx.accumulate};
+      const LogSumExpBackward<T> kernel{x.data<T>(),  exact.data<Accumulator<T>>(), dy[0].data<T>(), dx.data<T>(), n,
+                                        dx.accumulate};
       for_rows(x.device(), kernel, rows, n);
     });
   });

@@ -21,20 +21,23 @@ template <class T> struct Rope {
     const int64_t half = head_dim / 2, width = heads * head_dim;
     const V *c = cosine + row % time * half, *s = sine + row % time * half;
     const V sign = direction;
-    const bool add = accumulate;
     for (int64_t head = 0; head < turned; ++head) {
       const T *first = x + row * width + head * head_dim, *second = first + half;
       T *out_first = y + row * width + head * head_dim, *out_second = out_first + half;
-      team.each(half, [=](int64_t i) {
-        const V a = V(first[i]), b = V(second[i]), turn = sign * s[i];
-        store(out_first[i], a * c[i] - b * turn, add);
-        store(out_second[i], b * c[i] + a * turn, add);
+      branch(accumulate, [=](auto add) {
+        team.each(half, [=](int64_t i) {
+          const V a = V(first[i]), b = V(second[i]), turn = sign * s[i];
+          store(out_first[i], a * c[i] - b * turn, add);
+          store(out_second[i], b * c[i] + a * turn, add);
+        });
       });
     }
     const int64_t done = turned * head_dim;
     const T* rest = x + row * width + done;
     T* out_rest = y + row * width + done;
-    team.each(width - done, [=](int64_t i) { store(out_rest[i], V(rest[i]), add); });
+    branch(accumulate, [=](auto add) {
+      team.each(width - done, [=](int64_t i) { store(out_rest[i], V(rest[i]), add); });
+    });
   }
 };
 

@@ -16,8 +16,8 @@ template <class T> struct Affine {
     const T* in = x + row * elementwise_row;
     T* out = y + row * elementwise_row;
     const V factor = scale, offset = shift;
-    const bool add = accumulate;
-    team.each(elementwise_count(numel, row), [=](int64_t i) { store(out[i], factor * V(in[i]) + offset, add); });
+    const int64_t n = elementwise_count(numel, row);
+    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], factor * V(in[i]) + offset, add); }); });
   }
 };
 

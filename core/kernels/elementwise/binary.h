@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // z = f(x, y) for two operands of one shape, or broadcast like NumPy.
 #pragma once
+#include <type_traits>
+
 #include "core/dtype.h"
 #include "core/kernels/elementwise/accumulate.h"
 #include "core/kernels/elementwise/rows.h"
@@ -51,10 +53,12 @@ template <class Op, BinaryPart part, class T> struct Binary {
     const int64_t first = row * elementwise_row;
     const T *a = x + first, *b = y + first, *g = dz + (part == BinaryPart::value ? 0 : first);
     T* o = out + first;
-    const bool add = accumulate;
-    team.each(elementwise_count(numel, row), [=](int64_t i) {
-      const V upstream = part == BinaryPart::value ? V(0) : V(g[i]);
-      store(o[i], binary_part<Op, part>(V(a[i]), V(b[i]), upstream), add);
+    const int64_t n = elementwise_count(numel, row);
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t i) {
+        const V upstream = part == BinaryPart::value ? V(0) : V(g[i]);
+        store(o[i], binary_part<Op, part>(V(a[i]), V(b[i]), upstream), add);
+      });
     });
   }
 };
@@ -86,11 +90,13 @@ struct BroadcastPlan {
 };
 
 // The same for operands that broadcast; the result is contiguous, a row is its last dimension.
+// Derivatives, which are summed afterwards, stay in the accumulator's type.
 template <class Op, BinaryPart part, class T> struct BroadcastBinary {
+  using Out = std::conditional_t<part == BinaryPart::value, T, Accumulator<T>>;
   const T* x;
   const T* y;
   const T* dz;
-  T* out;
+  Out* out;
   BroadcastPlan plan;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     using V = Accumulator<T>;
@@ -98,13 +104,13 @@ template <class Op, BinaryPart part, class T> struct BroadcastBinary {
     int64_t x_first, y_first;
     plan.offsets(row, x_first, y_first);
     const T *a = x + x_first, *b = y + y_first, *g = dz + (part == BinaryPart::value ? 0 : row * cols);
-    T* o = out + row * cols;
+    Out* o = out + row * cols;
     const int64_t a_step = plan.rank == 0 ? 0 : plan.x_stride[plan.rank - 1];
     const int64_t b_step = plan.rank == 0 ? 0 : plan.y_stride[plan.rank - 1];
     const auto run = [=](auto a_at, auto b_at) {
       team.each(cols, [=](int64_t i) {
         const V upstream = part == BinaryPart::value ? V(0) : V(g[i]);
-        o[i] = static_cast<T>(binary_part<Op, part>(V(a_at(i)), V(b_at(i)), upstream));
+        o[i] = static_cast<Out>(binary_part<Op, part>(V(a_at(i)), V(b_at(i)), upstream));
       });
     };
     // Steps are 0 or 1; fixed ones let the compiler vectorise.

@@ -50,10 +50,12 @@ template <class T> struct CrossEntropyBackward {
     const int32_t target = targets[row];
     const bool counts = target != ignored;
     const V scale = counts ? *dloss / *count : V(0), shift = lse[row];
-    const bool add = accumulate;
-    team.each(cols, [=](int64_t i) {
-      const V wanted = i == target ? V(1) : V(0);
-      store(out[i], counts ? scale * (math::exp(V(in[i]) - shift) - wanted) : V(0), add);
+    const int64_t n = cols;
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t i) {
+        const V wanted = i == target ? V(1) : V(0);
+        store(out[i], counts ? scale * (math::exp(V(in[i]) - shift) - wanted) : V(0), add);
+      });
     });
   }
 };

@@ -34,8 +34,8 @@ template <class T> struct L2NormBackward {
     T* out = dx + row * cols;
     const V squares = team.sum(cols, [=](int64_t i) { return V(in[i]) * V(in[i]); });
     const V scale = squares == V(0) ? V(0) : V(dy[row]) / math::sqrt(squares);
-    const bool add = accumulate;
-    team.each(cols, [=](int64_t i) { store(out[i], scale * V(in[i]), add); });
+    const int64_t n = cols;
+    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], scale * V(in[i]), add); }); });
   }
 };
 

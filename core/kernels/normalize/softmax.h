@@ -44,8 +44,8 @@ template <class T> struct SoftmaxBackward {
     const T *p = y + row * cols, *g = dy + row * cols;
     T* out = dx + row * cols;
     const V dot = team.sum(cols, [=](int64_t i) { return V(p[i]) * V(g[i]); });
-    const bool add = accumulate;
-    team.each(cols, [=](int64_t i) { store(out[i], V(p[i]) * (V(g[i]) - dot), add); });
+    const int64_t n = cols;
+    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], V(p[i]) * (V(g[i]) - dot), add); }); });
   }
 };
 
@@ -77,8 +77,8 @@ template <class T> struct LogSoftmaxBackward {
     const T *p = y + row * cols, *g = dy + row * cols;
     T* out = dx + row * cols;
     const V total = team.sum(cols, [=](int64_t i) { return V(g[i]); });
-    const bool add = accumulate;
-    team.each(cols, [=](int64_t i) { store(out[i], V(g[i]) - math::exp(V(p[i])) * total, add); });
+    const int64_t n = cols;
+    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], V(g[i]) - math::exp(V(p[i])) * total, add); }); });
   }
 };
 

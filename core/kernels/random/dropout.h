@@ -20,9 +20,11 @@ template <class T> struct Dropout {
     T* out = y + first;
     const float threshold = p;
     const V scale = V(1) / (V(1) - V(p));
-    const bool add = accumulate;
-    each_uniform(team, key, static_cast<uint64_t>(first), elementwise_count(numel, row),
-                 [=](int64_t i, float u) { store(out[i], u >= threshold ? V(in[i]) * scale : V(0), add); });
+    const int64_t n = elementwise_count(numel, row);
+    branch(accumulate, [=, this](auto add) {
+      each_uniform(team, key, static_cast<uint64_t>(first), n,
+                   [=](int64_t i, float u) { store(out[i], u >= threshold ? V(in[i]) * scale : V(0), add); });
+    });
   }
 };
 

@@ -44,13 +44,15 @@ template <class T> struct Expand {
     const T* g = dy + row / chunks * inner;
     T* out = dx + (row / chunks * n + first) * inner;
     const V factor = scale;
-    const bool add = accumulate;
-    if (inner == 1) {
-      const V value = factor * V(g[0]);
-      team.each(cols, [=](int64_t i) { store(out[i], value, add); });
-    } else {
-      team.each(cols, [=](int64_t i) { store(out[i], factor * V(g[i]), add); });
-    }
+    const bool one_value = inner == 1;
+    branch(accumulate, [=](auto add) {
+      if (one_value) {
+        const V value = factor * V(g[0]);
+        team.each(cols, [=](int64_t i) { store(out[i], value, add); });
+      } else {
+        team.each(cols, [=](int64_t i) { store(out[i], factor * V(g[i]), add); });
+      }
+    });
   }
 };
 
