@@ -74,7 +74,7 @@ class Check final {
       for (size_t i = 0; i < checked_.size() && result_.ok; ++i) compare_direction(dy, dx, static_cast<int64_t>(i));
       if (checked_.size() > 1 && result_.ok) compare_direction(dy, dx, -1);
     }
-    if (result_.ok && count(x_) * count(y_) <= options_.full_jacobian_up_to) compare_jacobian();
+    if (result_.ok && count(y_) > 0 && count(x_) * count(y_) <= options_.full_jacobian_up_to) compare_jacobian();
     return result_;
   }
 

@@ -16,7 +16,7 @@ struct GradcheckOptions {
   uint64_t seed = 1;        // of the random cotangents and directions
   int64_t directions = 2;   // random directions per input, and of all inputs together
   // Where the elements of inputs times those of outputs are at most so many, every entry of the Jacobian is compared.
-  int64_t full_jacobian_up_to = 4096;
+  int64_t full_jacobian_up_to = 1024;
 };
 
 struct GradcheckResult {

@@ -17,7 +17,7 @@ template <class Kernel> void for_rows(const Kernel& kernel, int64_t rows, int64_
 [[noreturn]] void throw_built_without_cuda();
 
 // Work below this many elements stays on the calling thread: waking another costs more.
-inline constexpr int64_t parallel_threshold = 16 * 1024;
+inline constexpr int64_t parallel_threshold = 64 * 1024;
 
 template <class Kernel> void for_rows_cpu(const Kernel& kernel, int64_t rows, int64_t cols) {
   parallel_for(rows, rows * cols >= parallel_threshold, [&](int64_t row) { kernel(SerialTeam{}, row); });

@@ -13,35 +13,65 @@
 namespace moxie::moe {
 namespace {
 
-constexpr int64_t product_limit = int64_t{64} << 20;  // bytes of products held at once
+// Partial sums of dR~, fixed so that results don't depend on the number of threads.
+constexpr int64_t most_parts = 8;
 
 template <class F> void dispatch_erc(Dtype dtype, F&& f) {
-  if (dtype == Dtype::f64) f(double{});
-  else f(float{});
+  if (dtype == Dtype::f64)
+    f(double{});
+  else
+    f(float{});
 }
 
-// Sizes of the loss, and how many experts' products fit into memory at once.
+// Sizes of the loss, and the piece of the products that fits into memory at once: `block` experts, or, where not even
+// one does, `part` of one expert's hidden rows.
 struct Problem {
-  int64_t experts, width, hidden, rows;
+  int64_t experts, width, hidden, rows, block, part;
   Options options;
 
-  Problem(const Array& router, const Array& gate, int64_t hidden_rows)
-      : experts(router.shape()[0]), width(router.shape()[1]), hidden(hidden_rows), rows(gate.shape()[1]), options(router.options()) {}
-  int64_t products_of_one() const { return experts * hidden * size_of(options.dtype); }
-  int64_t block() const { return std::clamp<int64_t>(product_limit / std::max<int64_t>(products_of_one(), 1), 1, experts); }
-  bool fits() const { return block() == experts; }
+  Problem(const Array& router, const Array& gate, int64_t hidden_rows, int64_t product_bytes)
+      : experts(router.shape()[0]),
+        width(router.shape()[1]),
+        hidden(hidden_rows),
+        rows(gate.shape()[1]),
+        options(router.options()) {
+    const int64_t row = std::max<int64_t>(experts * size_of(options.dtype), 1), fitting = product_bytes / row / hidden;
+    block = std::clamp<int64_t>(fitting > most_parts ? fitting / most_parts * most_parts : fitting, 1, experts);
+    part = std::clamp<int64_t>(product_bytes / row, 1, hidden);
+  }
+  bool fits() const { return block == experts && part == hidden; }
+  int64_t parts() const { return std::min(block, most_parts); }
+  Array products() const { return Array::empty({block, experts, part}, options); }
 };
 
+// Experts [expert, expert + count) and of each the hidden rows [row, row + hidden).
+struct Piece {
+  int64_t expert, count, row, hidden;
+};
+
+template <class F> void for_pieces(const Problem& p, F&& f) {
+  for (int64_t expert = 0; expert < p.experts; expert += p.block)
+    for (int64_t row = 0; row < p.hidden; row += p.part)
+      f(Piece{expert, std::min(p.block, p.experts - expert), row, std::min(p.part, p.hidden - row)});
+}
+
+// The first of a piece's rows in the gate, or in its gradient.
+std::byte* rows_of(const Problem& p, const Piece& piece, const Array& gate) {
+  return gate.raw() + (piece.expert * p.rows + piece.row) * p.width * size_of(p.options.dtype);
+}
+
 void check_inputs(const Array& router, const Array& gate, int64_t hidden, const Array& delta) {
-  check(router.shape().rank() == 2 && gate.shape().rank() == 3, "erc: router must be [experts, width] and gate [experts, rows, width], got {} and {}",
-        router.shape(), gate.shape());
+  check(router.shape().rank() == 2 && gate.shape().rank() == 3,
+        "erc: router must be [experts, width] and gate [experts, rows, width], got {} and {}", router.shape(),
+        gate.shape());
   check(router.shape()[1] == gate.shape()[2],
-        "erc: router rows must have the experts' width, got router {} and gate {}; ERC is not defined for a router in a projected space",
+        "erc: router rows must have the experts' width, got router {} and gate {}; ERC is not defined for a router in "
+        "a projected space",
         router.shape(), gate.shape());
-  check(router.shape()[0] == gate.shape()[0], "erc: router and gate must have as many experts, got {} and {}", router.shape(),
-        gate.shape());
-  check(hidden >= 1 && hidden <= gate.shape()[1], "erc: hidden must be between 1 and gate's rows, got {} for gate {}", hidden,
-        gate.shape());
+  check(router.shape()[0] == gate.shape()[0], "erc: router and gate must have as many experts, got {} and {}",
+        router.shape(), gate.shape());
+  check(hidden >= 1 && hidden <= gate.shape()[1], "erc: hidden must be between 1 and gate's rows, got {} for gate {}",
+        hidden, gate.shape());
   check(router.options() == gate.options() && (router.dtype() == Dtype::f32 || router.dtype() == Dtype::f64),
         "erc: router and gate must both be f32 or both f64 on one device, got {} and {}", name_of(router.dtype()),
         name_of(gate.dtype()));
@@ -60,26 +90,38 @@ Array multiplied(const Array& x, const Array& y) {
   return z;
 }
 
-// Y[b, i] = R~[i] W_g^(first + b) for `count` experts -> [count, experts, hidden]
-void products(const Problem& p, const Array& proxies, const Array& gate, int64_t first, int64_t count, const Array& y) {
-  gemm(p.options.device, {.dtype = p.options.dtype, .out_dtype = p.options.dtype, .transpose_b = true, .m = p.experts,
-                          .n = p.hidden, .k = p.width, .batch = count, .a = proxies.raw(), .lda = p.width, .stride_a = 0,
-                          .b = gate.rows(first, count).raw(), .ldb = p.width, .stride_b = p.rows * p.width, .c = y.raw(),
-                          .ldc = p.hidden, .stride_c = p.experts * p.hidden});
+// Y[b, i] = R~[i] W_g^(expert + b) for the experts and rows of a piece -> [count, experts, hidden]
+void products(const Problem& p, const Piece& piece, const Array& proxies, const Array& gate, const Array& y) {
+  gemm(p.options.device, {.dtype = p.options.dtype,
+                          .out_dtype = p.options.dtype,
+                          .transpose_b = true,
+                          .m = p.experts,
+                          .n = piece.hidden,
+                          .k = p.width,
+                          .batch = piece.count,
+                          .a = proxies.raw(),
+                          .lda = p.width,
+                          .stride_a = 0,
+                          .b = rows_of(p, piece, gate),
+                          .ldb = p.width,
+                          .stride_b = p.rows * p.width,
+                          .c = y.raw(),
+                          .ldc = piece.hidden,
+                          .stride_c = p.experts * piece.hidden});
 }
 
-// Fills M block by block. Returns the products where all of them fit, for the backward pass.
+// Fills M piece by piece. Returns the products where all of them fit, for the backward pass.
 Array fill_matrix(const Problem& p, const Array& proxies, const Array& gate, const Array& matrix) {
-  const int64_t block = p.block();
-  const Array y = Array::empty({block, p.experts, p.hidden}, p.options);
-  for (int64_t first = 0; first < p.experts; first += block) {
-    const int64_t count = std::min(block, p.experts - first);
-    products(p, proxies, gate, first, count, y);
+  const Array y = p.products();
+  for_pieces(p, [&](const Piece& piece) {
+    products(p, piece, proxies, gate, y);
     dispatch_erc(p.options.dtype, [&]<class T>(T) {
-      const ErcNorms<T> kernel{y.data<T>(), matrix.data<T>(), p.experts, p.hidden, first};
-      for_rows(p.options.device, kernel, count * p.experts, p.hidden);
+      const bool last = piece.row + piece.hidden == p.hidden;
+      const ErcNorms<T> kernel{y.data<T>(),  matrix.data<T>(), p.experts, piece.hidden,
+                               piece.expert, piece.row > 0,    last};
+      for_rows(p.options.device, kernel, piece.count * p.experts, piece.hidden);
     });
-  }
+  });
   return p.fits() ? y : Array();
 }
 
@@ -88,7 +130,59 @@ struct Saved {
   double alpha;
 };
 
-// dW_g^j (+)= dY_j^T R~ into the gate rows, and dR~ += dY_j W_g^j, over blocks of experts j
+// dW_g^j (+)= dY_j^T R~, into the piece's rows of the gate's gradient
+void gate_gradient(const Problem& p, const Piece& piece, const Saved& s, const Array& dy, const Grads::Target& dgate) {
+  gemm(p.options.device, {.dtype = p.options.dtype,
+                          .out_dtype = p.options.dtype,
+                          .transpose_a = true,
+                          .accumulate = dgate.accumulate,
+                          .m = piece.hidden,
+                          .n = p.width,
+                          .k = p.experts,
+                          .batch = piece.count,
+                          .a = dy.raw(),
+                          .lda = piece.hidden,
+                          .stride_a = p.experts * piece.hidden,
+                          .b = s.proxies.raw(),
+                          .ldb = p.width,
+                          .stride_b = 0,
+                          .c = rows_of(p, piece, dgate.array),
+                          .ldc = p.width,
+                          .stride_c = p.rows * p.width});
+}
+
+// dR~ += sum over the piece's experts j of dY_j W_g^j, as partial sums [parts, experts, width]: part i takes every
+// parts-th expert in order, so that the parts run side by side.
+void proxy_gradient(const Problem& p, const Piece& piece, const Saved& s, const Array& dy, const Array& partial) {
+  const int64_t one = p.experts * piece.hidden;
+  for (int64_t first = 0; first < piece.count; first += p.parts())
+    gemm(p.options.device, {.dtype = p.options.dtype,
+                            .out_dtype = p.options.dtype,
+                            .accumulate = piece.expert + piece.row + first > 0,
+                            .m = p.experts,
+                            .n = p.width,
+                            .k = piece.hidden,
+                            .batch = std::min(p.parts(), piece.count - first),
+                            .a = dy.raw() + first * one * size_of(p.options.dtype),
+                            .lda = piece.hidden,
+                            .stride_a = one,
+                            .b = rows_of(p, piece, s.gate) + first * p.rows * p.width * size_of(p.options.dtype),
+                            .ldb = p.width,
+                            .stride_b = p.rows * p.width,
+                            .c = partial.raw(),
+                            .ldc = p.width,
+                            .stride_c = p.experts * p.width});
+}
+
+// Rows beyond the gate get nothing from this loss.
+void clear_other_rows(const Problem& p, const Array& dgate) {
+  if (p.rows == p.hidden) return;
+  dispatch_erc(p.options.dtype, [&]<class T>(T) {
+    const int64_t stride = p.rows * p.width, skipped = p.hidden * p.width;
+    for_rows(p.options.device, ErcClearRows<T>{dgate.data<T>(), stride, skipped}, p.experts, stride - skipped);
+  });
+}
+
 void backward(const Problem& p, const Saved& s, const Array& dloss, Grads& grads) {
   const Array coefficient = Array::empty(s.matrix.shape(), p.options);
   dispatch_erc(p.options.dtype, [&]<class T>(T) {
@@ -98,36 +192,32 @@ void backward(const Problem& p, const Saved& s, const Array& dloss, Grads& grads
   Grads::Target dgate;
   if (grads.needs(1)) {
     dgate = grads.into(1);
-    if (!dgate.accumulate) dgate.array.fill(0);  // rows beyond the gate get nothing from here
+    if (!dgate.accumulate) clear_other_rows(p, dgate.array);
   }
-  const Array dproxies = grads.needs(0) ? Array::empty(s.proxies.shape(), p.options) : Array();
-  const int64_t block = p.block();
-  const Array y = s.products.defined() ? s.products : Array::empty({block, p.experts, p.hidden}, p.options);
-  const Array dy = s.products.defined() ? Array::empty(y.shape(), p.options) : y;
-  for (int64_t first = 0; first < p.experts; first += block) {
-    const int64_t count = std::min(block, p.experts - first);
-    if (!s.products.defined()) products(p, s.proxies, s.gate, first, count, y);
+  const Array partial = grads.needs(0) ? Array::empty({p.parts(), p.experts, p.width}, p.options) : Array();
+  const Array y = s.products.defined() ? s.products : p.products();
+  const Array dy = s.products.defined() ? p.products() : y;
+  for_pieces(p, [&](const Piece& piece) {
+    if (!s.products.defined()) products(p, piece, s.proxies, s.gate, y);
     dispatch_erc(p.options.dtype, [&]<class T>(T) {
-      const ErcScaleProducts<T> kernel{y.data<T>(), coefficient.data<T>(), dy.data<T>(), p.experts, p.hidden, first};
-      for_rows(p.options.device, kernel, count * p.experts, p.hidden);
+      const ErcScaleProducts<T> kernel{y.data<T>(), coefficient.data<T>(), dy.data<T>(),
+                                       p.experts,   piece.hidden,          piece.expert};
+      for_rows(p.options.device, kernel, piece.count * p.experts, piece.hidden);
     });
-    if (grads.needs(1))
-      gemm(p.options.device, {.dtype = p.options.dtype, .out_dtype = p.options.dtype, .transpose_a = true, .accumulate = true,
-                              .m = p.hidden, .n = p.width, .k = p.experts, .batch = count, .a = dy.raw(), .lda = p.hidden,
-                              .stride_a = p.experts * p.hidden, .b = s.proxies.raw(), .ldb = p.width, .stride_b = 0,
-                              .c = dgate.array.rows(first, count).raw(), .ldc = p.width, .stride_c = p.rows * p.width});
-    for (int64_t b = 0; grads.needs(0) && b < count; ++b)  // one sum over j: in order, not as a batch
-      gemm(p.options.device, {.dtype = p.options.dtype, .out_dtype = p.options.dtype, .accumulate = first + b > 0,
-                              .m = p.experts, .n = p.width, .k = p.hidden, .a = dy.rows(b, 1).raw(), .lda = p.hidden,
-                              .b = s.gate.rows(first + b, 1).raw(), .ldb = p.width, .c = dproxies.raw(), .ldc = p.width});
-  }
-  if (grads.needs(0)) grads.give(0, s.delta.defined() ? multiplied(dproxies, s.delta) : dproxies);
+    if (grads.needs(1)) gate_gradient(p, piece, s, dy, dgate);
+    if (grads.needs(0)) proxy_gradient(p, piece, s, dy, partial);
+  });
+  if (!grads.needs(0)) return;
+  const Array dproxies = reduce_sum(partial, 1, p.parts(), p.experts * p.width).reshape(s.proxies.shape());
+  grads.give(0, s.delta.defined() ? multiplied(dproxies, s.delta) : dproxies);
 }
 
 }  // namespace
 
 Array erc_bound(const Array& router) {
   check(router.shape().rank() == 2, "erc_bound: router must be [experts, width], got {}", router.shape());
+  check(router.dtype() == Dtype::f32 || router.dtype() == Dtype::f64, "erc_bound: router must be f32 or f64, got {}",
+        name_of(router.dtype()));
   const Array epsilon = Array::empty({router.shape()[0]}, router.options());
   dispatch_erc(router.dtype(), [&]<class T>(T) {
     const ErcBound<T> kernel{router.data<T>(), epsilon.data<T>(), router.shape()[0], router.shape()[1]};
@@ -145,34 +235,40 @@ Array erc_noise(const Array& router, RandomKey key) {
   return delta;
 }
 
-Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const Array& delta) {
+Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const Array& delta, int64_t product_bytes) {
   check_inputs(router, gate, hidden, delta);
-  const Problem problem(router, gate, hidden);
+  const Problem problem(router, gate, hidden, product_bytes);
   const Array matrix = Array::empty({problem.experts, problem.experts}, router.options());
   fill_matrix(problem, delta.defined() ? multiplied(router, delta) : router, gate, matrix);
   return matrix;
 }
 
-Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const Array& delta, double alpha) {
+Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const Array& delta, double alpha,
+                int64_t product_bytes) {
   check_inputs(router.value(), gate.value(), hidden, delta);
   check(alpha >= 0, "erc_loss: alpha must not be negative, got {}", alpha);
-  const Problem problem(router.value(), gate.value(), hidden);
+  const Problem problem(router.value(), gate.value(), hidden, product_bytes);
   const int64_t n = problem.experts;
-  Saved saved{delta.defined() ? multiplied(router.value(), delta) : router.value(), gate.value(), delta,
-              Array::empty({n, n}, router.options()), {}, alpha};
+  Saved saved{delta.defined() ? multiplied(router.value(), delta) : router.value(),
+              gate.value(),
+              delta,
+              Array::empty({n, n}, router.options()),
+              {},
+              alpha};
   saved.products = fill_matrix(problem, saved.proxies, saved.gate, saved.matrix);
   const Array partial = Array::empty({n}, router.options()), loss = Array::empty({}, router.options());
   dispatch_erc(router.dtype(), [&]<class T>(T) {
     for_rows(router.device(), ErcHinge<T>{saved.matrix.data<T>(), partial.data<T>(), n, T(alpha)}, n, n);
     *loss.data<T>() = *reduce_sum(partial, 1, n, 1).data<T>() / static_cast<T>(n * n);
   });
-  return record("erc_loss", loss, {router, gate},
-                [problem, saved](std::span<const Array> dloss, Grads& grads) { backward(problem, saved, dloss[0], grads); });
+  return record("erc_loss", loss, {router, gate}, [problem, saved](std::span<const Array> dloss, Grads& grads) {
+    backward(problem, saved, dloss[0], grads);
+  });
 }
 
 int64_t erc_violations(const Array& matrix, double alpha) {
-  check(matrix.shape().rank() == 2 && matrix.shape()[0] == matrix.shape()[1], "erc_violations: the matrix must be square, got {}",
-        matrix.shape());
+  check(matrix.shape().rank() == 2 && matrix.shape()[0] == matrix.shape()[1],
+        "erc_violations: the matrix must be square, got {}", matrix.shape());
   const std::vector<double> m = matrix.to_vector<double>();
   const auto n = static_cast<size_t>(matrix.shape()[0]);
   int64_t violated = 0;

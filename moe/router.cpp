@@ -22,6 +22,10 @@ void check_options(const RouterOptions& options) {
   check(options.projection >= 0, "Router: projection must not be negative, got {}", options.projection);
   check(options.kind != RouterKind::linear || !options.learned_temperature,
         "Router: learned_temperature is for cosine routers, the kind is linear");
+  check(!options.learned_temperature || options.scale == 1,
+        "Router: learned_temperature takes the place of scale, which must stay 1, got {}", options.scale);
+  check(!options.projection_bias || options.projection > 0,
+        "Router: projection_bias needs a projection; set projection to its width");
 }
 
 // exp(min(log_scale, log largest)), [1]
@@ -75,7 +79,7 @@ std::string describe(const RouterOptions& options) {
   if (options.kind == RouterKind::perturbed_cosine)
     text += fmt::format(", tau_expert {:g}, tau_token {:g}", options.tau_expert, options.tau_token);
   text += options.bias ? ", bias after selection" : ", no bias";
-  if (options.projection > 0) text += fmt::format(", projection {}", options.projection);
+  if (options.projection > 0) text += fmt::format(", projection {}{}", options.projection, options.projection_bias ? " with bias" : "");
   return text;
 }
 
@@ -119,15 +123,15 @@ Routing route(const Tensor& scores, const Tensor& bias, int64_t top_k, Weighting
         experts);
   check(!bias.defined() || bias.shape() == Shape({experts}), "route: bias must be [experts = {}], got {}", experts,
         bias.shape());
-  if (weighting == Weighting::after_top_k) {
+  // A softmax over all, renormalized over the chosen, is the softmax over the chosen; this way nothing underflows.
+  if (weighting != Weighting::before_top_k) {
     const TopK best = moxie::top_k(scores, top_k);
     Tensor logits = best.values;
     if (bias.defined()) logits = logits + reshape(embedding(reshape(bias, {experts, 1}), best.indices), {tokens, top_k});
     return make_routing(scores, softmax(logits), best.indices, experts);
   }
   const Array chosen = moxie::top_k(scores.detach(), top_k).indices;
-  Tensor weights = gather(softmax(bias.defined() ? scores + bias : scores), -1, chosen);
-  if (weighting == Weighting::before_top_k_renormalized) weights = weights / sum(weights, -1, true);
+  const Tensor weights = gather(softmax(bias.defined() ? scores + bias : scores), -1, chosen);
   return make_routing(scores, weights, chosen, experts);
 }
 

@@ -22,7 +22,7 @@ RouterKind router_kind_from_name(std::string_view name);
 enum class Weighting {
   after_top_k,               // softmax over the chosen: the papers' TopK, Mixtral's value
   before_top_k,              // softmax over all experts, the chosen keep their share (OLMoE; the ERC paper)
-  before_top_k_renormalized  // the same, divided by the sum of the chosen (Qwen3-MoE)
+  before_top_k_renormalized  // the same, divided by the sum of the chosen (Qwen3-MoE): equal to after_top_k
 };
 const char* name_of(Weighting weighting);
 Weighting weighting_from_name(std::string_view name);

@@ -3,22 +3,40 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace moxie::moe {
+namespace {
+
+void check_options(const SampleOptions& options) {
+  check(
+      options.tokens >= 0 && options.temperature >= 0 && options.top_k >= 0 && options.top_p > 0 && options.top_p <= 1,
+      "sample: tokens, temperature and top_k must not be negative and top_p in (0, 1], got {}, {}, {}, {}",
+      options.tokens, options.temperature, options.top_k, options.top_p);
+}
+
+}  // namespace
 
 int32_t draw_token(std::span<const float> logits, const SampleOptions& options, double u) {
+  check_options(options);
   check(!logits.empty(), "draw_token: there are no logits");
+  for (size_t i = 0; i < logits.size(); ++i)
+    check(logits[i] < std::numeric_limits<float>::infinity(),
+          "draw_token: logit {} of {} is {}; the model has diverged", i, logits.size(), logits[i]);
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
     return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
   });
   if (options.temperature == 0) return order[0];
-  if (options.top_k > 0 && options.top_k < static_cast<int64_t>(order.size())) order.resize(static_cast<size_t>(options.top_k));
+  if (options.top_k > 0 && options.top_k < static_cast<int64_t>(order.size()))
+    order.resize(static_cast<size_t>(options.top_k));
   std::vector<double> probability;
   for (const int32_t token : order)
-    probability.push_back(std::exp((static_cast<double>(logits[static_cast<size_t>(token)]) - static_cast<double>(logits[static_cast<size_t>(order[0])])) / options.temperature));
+    probability.push_back(std::exp((static_cast<double>(logits[static_cast<size_t>(token)]) -
+                                    static_cast<double>(logits[static_cast<size_t>(order[0])])) /
+                                   options.temperature));
   const double total = std::accumulate(probability.begin(), probability.end(), 0.0);
   double kept = 0;
   size_t count = 0;
@@ -32,9 +50,7 @@ int32_t draw_token(std::span<const float> logits, const SampleOptions& options, 
 std::vector<int32_t> sample(const LanguageModel& model, std::span<const int32_t> prompt, const SampleOptions& options,
                             const std::function<bool(int32_t)>& on_token) {
   check(!prompt.empty(), "sample: the prompt is empty; give it at least one token");
-  check(options.tokens >= 0 && options.temperature >= 0 && options.top_k >= 0 && options.top_p > 0 && options.top_p <= 1,
-        "sample: tokens, temperature and top_k must not be negative and top_p in (0, 1], got {}, {}, {}, {}", options.tokens,
-        options.temperature, options.top_k, options.top_p);
+  check_options(options);
   const NoGrad guard;
   std::vector<nn::KeyValueCache> caches(model.blocks.size());
   std::vector<int32_t> input(prompt.begin(), prompt.end()), generated;

@@ -24,7 +24,8 @@ struct SampleOptions {
 std::vector<int32_t> sample(const LanguageModel& model, std::span<const int32_t> prompt, const SampleOptions& options,
                             const std::function<bool(int32_t)>& on_token = {});
 
-// Draws one token from logits (of one position) with the random number u in (0, 1).
+// Draws one token from logits (of one position) with the random number u in (0, 1). Throws std::invalid_argument for
+// options out of range and logits that are NaN or +Inf.
 int32_t draw_token(std::span<const float> logits, const SampleOptions& options, double u);
 
 }  // namespace moxie::moe

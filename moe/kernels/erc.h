@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels of the ERC loss (arXiv 2512.23447): proxy noise (Eq. 4), the norms M[i, j] = |R~[i] W_g^j|, the hinges of
-// Eq. 3 and their gradients. Matrices M are [experts, experts]; products are [block of experts j, experts i, hidden].
+// Eq. 3 and their gradients. Matrices M are [experts, experts]; products are [block of experts j, experts i, hidden],
+// or of one expert and a part of the hidden rows.
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
 #include "core/math.h"
@@ -43,16 +44,22 @@ template <class T> struct ErcNoise {
   }
 };
 
-// M[i, first + b] = |Y[b, i]| for row b * experts + i of the products
+// M[i, first + b] = |Y[b, i]| for row b * experts + i of the products. Where an expert's products come in several
+// pieces, each but the first adds to the squares of those before, and the last takes the root.
 template <class T> struct ErcNorms {
   const T* products;
   T* matrix;
   int64_t experts, hidden, first;
+  bool add, last;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const T* y = products + row * hidden;
     const T squares = team.sum(hidden, [=](int64_t k) { return y[k] * y[k]; });
     T* out = matrix + row % experts * experts + first + row / experts;
-    team.once([=] { *out = math::sqrt(squares); });
+    const bool adds = add, root = last;
+    team.once([=] {
+      const T total = adds ? *out + squares : squares;
+      *out = root ? math::sqrt(total) : total;
+    });
   }
 };
 
@@ -114,6 +121,16 @@ template <class T> struct ErcScaleProducts {
     T* dy = out + row * hidden;
     const T factor = coefficient[row % experts * experts + first + row / experts];
     team.each(hidden, [=](int64_t k) { dy[k] = factor * y[k]; });
+  }
+};
+
+// Zeros in all but the first `skipped` numbers of each row of `stride`.
+template <class T> struct ErcClearRows {
+  T* matrix;
+  int64_t stride, skipped;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    T* out = matrix + row * stride + skipped;
+    team.each(stride - skipped, [=](int64_t i) { out[i] = T(0); });
   }
 };
 

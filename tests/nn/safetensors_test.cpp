@@ -242,6 +242,26 @@ TEST_CASE("safetensors: files from other writers that are odd but right") {
   CHECK(file.arrays[2].array.to_vector<uint8_t>() == std::vector<uint8_t>(4, 'x'));
 }
 
+TEST_CASE("safetensors: a file that the safetensors package wrote (tests/fixtures/make_safetensors.py)") {
+  const Safetensors file = read_safetensors(MOXIE_TEST_FIXTURES "/safetensors_python.safetensors");
+  CHECK(file.metadata == std::map<std::string, std::string>{{"format", "pt"}, {"note", "caf\u00e9\n"}});
+  std::map<std::string, Array> arrays;
+  for (const NamedArray& named : file.arrays) arrays[named.name] = named.array;
+  REQUIRE(arrays.size() == 8);
+  CHECK(arrays["layers.0.weight"].shape() == Shape{2, 3});
+  CHECK(arrays["layers.0.weight"].to_vector<float>() == std::vector<float>{0, 0.25f, 0.5f, 0.75f, 1, 1.25f});
+  CHECK(arrays["half"].dtype() == Dtype::bf16);
+  CHECK(arrays["half"].to_vector<float>() == std::vector<float>{1, -2.5f, std::numeric_limits<float>::infinity()});
+  CHECK(arrays["double"].to_vector<double>() == std::vector<double>{0.1, -1e300});
+  CHECK(arrays["ids"].shape() == Shape{1, 2});
+  CHECK(arrays["ids"].to_vector<int32_t>() == std::vector<int32_t>{-2147483647 - 1, 2147483647});
+  CHECK(arrays["mask"].to_vector<uint8_t>() == std::vector<uint8_t>{0, 255});
+  CHECK(arrays["scalar"].shape() == Shape{});
+  CHECK(arrays["scalar"].item() == 7);
+  CHECK(arrays["empty"].shape() == Shape{3, 0});
+  CHECK(arrays.count("name with \u00e9 and \"quotes\"") == 1);
+}
+
 TEST_CASE("safetensors: bad files are refused with what is wrong") {
   const TemporaryFolder folder;
   const std::vector<BadFile> files = bad_files();

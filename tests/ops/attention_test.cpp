@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// autograd/ops.h: rope, attention and packed_attention.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/ops/harness.h"
+
+using namespace moxie;
+using namespace moxie::testing;
+
+namespace {
+
+struct Case {
+  int64_t batch, time, keys, heads, kv_heads, head_dim;
+  AttentionOptions options = {};
+};
+
+// Element (b, t, h, i) of an operand is at[((b * time + t) * heads_in_row + first + h) * head_dim + i].
+struct Operand {
+  const Numbers& numbers;
+  int64_t time, heads_in_row, first, head_dim;
+  double operator()(int64_t b, int64_t t, int64_t h, int64_t i) const {
+    return numbers[((b * time + t) * heads_in_row + first + h) * head_dim + i];
+  }
+};
+
+Numbers attend(const Case& c, const Operand& q, const Operand& k, const Operand& v) {
+  Numbers out({c.batch, c.time, c.heads, c.head_dim});
+  const double scale = c.options.scale > 0 ? c.options.scale : 1 / std::sqrt(static_cast<double>(c.head_dim));
+  int64_t at = 0;
+  for (int64_t b = 0; b < c.batch; ++b)
+    for (int64_t t = 0; t < c.time; ++t)
+      for (int64_t h = 0; h < c.heads; ++h) {
+        const int64_t seen = c.options.causal ? std::clamp<int64_t>(t + c.keys - c.time + 1, 0, c.keys) : c.keys;
+        const int64_t kv = h / (c.heads / c.kv_heads);
+        std::vector<double> weight(static_cast<size_t>(seen));
+        double total = 0;
+        for (int64_t s = 0; s < seen; ++s) {
+          double score = 0;
+          for (int64_t i = 0; i < c.head_dim; ++i) score += q(b, t, h, i) * k(b, s, kv, i);
+          total += weight[static_cast<size_t>(s)] = std::exp(scale * score);
+        }
+        for (int64_t i = 0; i < c.head_dim; ++i, ++at)
+          for (int64_t s = 0; s < seen; ++s) out[at] += weight[static_cast<size_t>(s)] / total * v(b, s, kv, i);
+      }
+  return out;
+}
+
+constexpr Tolerances tolerances{.f32 = 1e-5, .bf16 = 0.1};  // dout . out, of a rounded out, cancels
+
+}  // namespace
+
+TEST_CASE("attention") {
+  for (const Case& c : {Case{1, 1, 1, 1, 1, 1}, Case{2, 3, 3, 2, 2, 4}, Case{2, 3, 3, 4, 2, 2}, Case{1, 5, 5, 3, 1, 3},
+                        Case{2, 3, 5, 2, 1, 4}, Case{1, 5, 3, 2, 2, 4}, Case{0, 3, 3, 2, 2, 4}, Case{2, 0, 3, 2, 2, 4},
+                        Case{2, 3, 0, 2, 2, 4}, Case{1, 31, 33, 2, 1, 16}, Case{1, 130, 130, 2, 1, 8},
+                        Case{2, 65, 65, 4, 4, 32}, Case{1, 3, 1025, 1, 1, 5}}) {
+    for (const AttentionOptions& options :
+         {AttentionOptions{}, AttentionOptions{.causal = false}, AttentionOptions{true, 0.7}}) {
+      if (options.scale > 0 && c.time > 10) continue;
+      Case with = c;
+      with.options = options;
+      run({.covers = "attention(Tensor, Tensor, Tensor, AttentionOptions)",
+           .name = fmt::format("{}, scale {}", options.causal ? "causal" : "full", options.scale),
+           .function = [=](std::span<const Tensor> x) { return attention(x[0], x[1], x[2], options); },
+           .reference =
+               [=](std::span<const Numbers> x) {
+                 return attend(with, {x[0], c.time, c.heads, 0, c.head_dim}, {x[1], c.keys, c.kv_heads, 0, c.head_dim},
+                               {x[2], c.keys, c.kv_heads, 0, c.head_dim});
+               },
+           .inputs = {{{c.batch, c.time, c.heads, c.head_dim}},
+                      {{c.batch, c.keys, c.kv_heads, c.head_dim}},
+                      {{c.batch, c.keys, c.kv_heads, c.head_dim}}},
+           .tolerances = tolerances});
+    }
+  }
+}
+
+TEST_CASE("packed_attention") {
+  for (const Case& c :
+       {Case{1, 1, 1, 1, 1, 1}, Case{2, 3, 3, 2, 2, 4}, Case{2, 3, 3, 4, 2, 2}, Case{1, 5, 5, 3, 1, 3},
+        Case{0, 3, 3, 2, 1, 4}, Case{2, 0, 0, 2, 2, 4}, Case{2, 33, 33, 4, 2, 16}, Case{1, 130, 130, 2, 1, 8}})
+    for (const bool causal : {true, false}) {
+      Case with = c;
+      with.options.causal = causal;
+      const int64_t row = c.heads + 2 * c.kv_heads;
+      run({.covers = "packed_attention(Tensor, int64_t, int64_t, AttentionOptions)",
+           .name = causal ? "causal" : "full",
+           .function =
+               [=](std::span<const Tensor> x) { return packed_attention(x[0], c.heads, c.kv_heads, with.options); },
+           .reference =
+               [=](std::span<const Numbers> x) {
+                 return attend(with, {x[0], c.time, row, 0, c.head_dim}, {x[0], c.time, row, c.heads, c.head_dim},
+                               {x[0], c.time, row, c.heads + c.kv_heads, c.head_dim});
+               },
+           .inputs = {{{c.batch, c.time, row, c.head_dim}}},
+           .tolerances = tolerances});
+    }
+}
+
+TEST_CASE("rope") {
+  struct RopeCase {
+    Shape shape;
+    int64_t heads, first_position;
+    double base;
+  };
+  for (const RopeCase& c :
+       {RopeCase{{1, 1, 1, 2}, 1, 0, 10000}, RopeCase{{2, 3, 2, 4}, 2, 0, 10000}, RopeCase{{2, 3, 4, 4}, 2, 0, 10000},
+        RopeCase{{2, 3, 2, 4}, 0, 5, 10000}, RopeCase{{1, 3, 2, 6}, 2, 1000, 100}, RopeCase{{0, 3, 2, 4}, 2, 0, 10000},
+        RopeCase{{2, 0, 2, 4}, 2, 0, 10000}, RopeCase{{1, 2, 3, 0}, 3, 0, 10000}, RopeCase{{1, 33, 3, 62}, 2, 7, 10000},
+        RopeCase{{2, 1025, 1, 10}, 1, 0, 500}})
+    run({.covers = "rope(Tensor, int64_t, int64_t, double)",
+         .name = fmt::format("{} heads from position {}, base {}", c.heads, c.first_position, c.base),
+         .function = [=](std::span<const Tensor> x) { return rope(x[0], c.heads, c.first_position, c.base); },
+         .reference =
+             [=](std::span<const Numbers> x) {
+               Numbers y = x[0];
+               const int64_t time = c.shape[1], all = c.shape[2], d = c.shape[3], half = d / 2;
+               for (int64_t token = 0; token < c.shape[0] * time; ++token)
+                 for (int64_t h = 0; h < c.heads; ++h)
+                   for (int64_t i = 0; i < half; ++i) {
+                     const double angle = static_cast<double>(c.first_position + token % time) *
+                                          std::pow(c.base, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+                     const int64_t at = (token * all + h) * d + i;
+                     const double a = x[0][at], b = x[0][at + half];
+                     y[at] = a * std::cos(angle) - b * std::sin(angle);
+                     y[at + half] = a * std::sin(angle) + b * std::cos(angle);
+                   }
+               return y;
+             },
+         .inputs = {{c.shape}}});
+}
