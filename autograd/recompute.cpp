@@ -17,7 +17,7 @@ void replay(const Segment& segment, const std::vector<Array>& values, std::span<
     const detail::EnableGrad guard;
     const uint64_t oldest = detail::next_node_id();
     const std::vector<Tensor> outputs = segment(inputs);
-    check_internal(outputs.size() == dy.size(), "recompute: the segment gave {} tensors, {} the first time", outputs.size(),
+    check(outputs.size() == dy.size(), "recompute: the segment gave {} tensors, {} the first time", outputs.size(),
                    dy.size());
     // One node that joins the outputs, so that the shared part of their graphs runs once.
     const Tensor join = record("recompute", Array::zeros({}), outputs, [&](std::span<const Array>, Grads& joined) {

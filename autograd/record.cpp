@@ -68,11 +68,17 @@ std::shared_ptr<Node> Node::leaf(const Shape& shape, Options options) {
   return node;
 }
 
+const Node::Edge& Grads::edge(size_t i) const {
+  check(needs(i), "{}: input {} of {} needs no gradient; the rule has to ask needs() first", node_.op, i,
+        node_.inputs.size());
+  return node_.inputs[i];
+}
+
 Grads::Target Grads::into(size_t i) {
-  const Node::Edge& edge = node_.inputs[i];
-  const Node::Output& output = edge.node->outputs[static_cast<size_t>(edge.output)];
-  if (output.options.dtype == edge.dtype) return into_wide(i);
-  lent_.push_back({i, Array::empty(output.shape, {edge.dtype, output.options.device})});
+  const Node::Edge& from = edge(i);
+  const Node::Output& output = from.node->outputs[static_cast<size_t>(from.output)];
+  if (output.options.dtype == from.dtype) return into_wide(i);
+  lent_.push_back({i, Array::empty(output.shape, {from.dtype, output.options.device})});
   return {lent_.back().array, false};
 }
 
@@ -82,13 +88,13 @@ void Grads::finish() {
 }
 
 Grads::Target Grads::into_wide(size_t i) {
-  const Node::Edge& edge = node_.inputs[i];
-  Node& producer = *edge.node;
-  Array& slot = producer.dy[static_cast<size_t>(edge.output)];
+  const Node::Edge& from = edge(i);
+  Node& producer = *from.node;
+  Array& slot = producer.dy[static_cast<size_t>(from.output)];
   const bool filled = producer.is_leaf() ? producer.has_grad : slot.defined();
   if (filled && !slot.unique()) slot = slot.clone();
   if (!filled && !(slot.defined() && slot.unique())) {
-    const Node::Output& output = producer.outputs[static_cast<size_t>(edge.output)];
+    const Node::Output& output = producer.outputs[static_cast<size_t>(from.output)];
     slot = Array::empty(output.shape, output.options);
   }
   if (producer.is_leaf()) producer.has_grad = true;
@@ -96,12 +102,12 @@ Grads::Target Grads::into_wide(size_t i) {
 }
 
 void Grads::give(size_t i, const Array& dx) {
-  const Node::Edge& edge = node_.inputs[i];
-  Node& producer = *edge.node;
-  const Node::Output& output = producer.outputs[static_cast<size_t>(edge.output)];
-  check_internal(dx.shape() == output.shape, "{}: gave a gradient of shape {} for input {} of shape {}", node_.op,
+  const Node::Edge& from = edge(i);
+  Node& producer = *from.node;
+  const Node::Output& output = producer.outputs[static_cast<size_t>(from.output)];
+  check(dx.shape() == output.shape, "{}: gave a gradient of shape {} for input {} of shape {}", node_.op,
                  dx.shape(), i, output.shape);
-  Array& slot = producer.dy[static_cast<size_t>(edge.output)];
+  Array& slot = producer.dy[static_cast<size_t>(from.output)];
   const bool filled = producer.is_leaf() ? producer.has_grad : slot.defined();
   if (filled) {
     if (!slot.unique()) slot = slot.clone();

@@ -65,8 +65,8 @@ class Grads final {
     template <class T> T* data() const { return array.data<T>(); }
   };
 
-  // Whether input i wants a gradient at all; the other calls need that it does.
-  bool needs(size_t i) const { return node_.inputs[i].node != nullptr; }
+  // Whether input i wants a gradient at all; the other calls throw std::invalid_argument where it doesn't.
+  bool needs(size_t i) const { return i < node_.inputs.size() && node_.inputs[i].node != nullptr; }
   // In input i's own dtype.
   Target into(size_t i);
   // In the dtype in which the gradient is kept, which is f32 for the bf16 copy of a parameter: for rules that can write
@@ -78,6 +78,7 @@ class Grads final {
   void finish();
 
  private:
+  const Node::Edge& edge(size_t i) const;
   struct Lent {
     size_t input;
     Array array;

@@ -26,7 +26,7 @@ struct LanguageModelOptions {
   double balance_weight = 0.01;
   BalanceNormalization balance = BalanceNormalization::switch_;
   double z_weight = 0;
-  MoeOptions moe;
+  MoeOptions moe = {};
 };
 
 struct Losses {

@@ -9,7 +9,7 @@
 namespace moxie::moe {
 
 struct MoeOptions {
-  RouterOptions router;
+  RouterOptions router = {};
   int64_t hidden = 0;  // of each expert
   Activation activation = Activation::swiglu;
   bool erc = false;      // compute the ERC loss in training

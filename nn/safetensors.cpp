@@ -109,7 +109,7 @@ Safetensors read_safetensors(const std::string& path) {
   Safetensors result;
   for (SafetensorsEntry& entry : header.entries) {
     Array array = Array::empty(entry.shape, {.dtype = entry.dtype});
-    file.read(array.raw(), entry.end - entry.begin);
+    file.read(array.raw(), static_cast<uint64_t>(array.bytes()));
     result.arrays.push_back({std::move(entry.name), std::move(array)});
   }
   result.metadata = std::move(header.metadata);

@@ -5,29 +5,70 @@
 
 namespace moxie::moe {
 
-// y[t] (+)= sum over j of w[t, j] rows[slot[t, j]]; w null: all 1. Order of addition: j = 0, 1, ..
+// y[t] (+)= sum over j of w[t, j] rows[slot[t, j]]; w null: all 1. Order of addition: j = 0, 1, .. Rounded once to
+// bf16.
 template <class T> struct Combine {
+  using V = Accumulator<T>;
   const T* rows;
-  const Accumulator<T>* weights;
+  const V* weights;
   const int32_t* slot;
   T* y;
   int64_t cols, top_k;
   bool accumulate;
-  template <class Team> MOXIE_FN void operator()(Team team, int64_t token) const {
-    using V = Accumulator<T>;
-    T* out = y + token * cols;
-    const int32_t* at = slot + token * top_k;
-    const V* w = weights == nullptr ? nullptr : weights + token * top_k;
-    for (int64_t first = 0; first < top_k; first += 2) {  // two rows a pass: half the traffic to y
-      const bool add = accumulate || first > 0, pair = first + 1 < top_k;
-      const T *a = rows + at[first] * cols, *b = pair ? rows + at[first + 1] * cols : a;
-      const V wa = w == nullptr ? V(1) : w[first], wb = pair ? (w == nullptr ? V(1) : w[first + 1]) : V(0);
-      const int64_t n = cols;
-      branch(add, [=](auto adds) {
-        if (pair) team.each(n, [=](int64_t i) { store(out[i], wa * V(a[i]) + wb * V(b[i]), adds); });
-        else team.each(n, [=](int64_t i) { store(out[i], wa * V(a[i]), adds); });
-      });
+
+  static constexpr int64_t most = 8;  // rows added up in one pass over y
+  template <int64_t count> struct Terms {
+    const T* row[count];
+    V weight[count];
+    MOXIE_FN V sum(int64_t i) const {
+      V total = weight[0] * V(row[0][i]);
+      for (int64_t j = 1; j < count; ++j) total += weight[j] * V(row[j][i]);
+      return total;
     }
+  };
+
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t token) const {
+    if (sizeof(T) < sizeof(V) && top_k > most) return in_one_sum(team, token);
+    for (int64_t first = 0; first < top_k; first += most) {
+      switch (top_k - first) {
+        case 1: pass<1>(team, token, first); break;
+        case 2: pass<2>(team, token, first); break;
+        case 3: pass<3>(team, token, first); break;
+        case 4: pass<4>(team, token, first); break;
+        case 5: pass<5>(team, token, first); break;
+        case 6: pass<6>(team, token, first); break;
+        case 7: pass<7>(team, token, first); break;
+        default: pass<most>(team, token, first);
+      }
+    }
+  }
+
+ private:
+  MOXIE_FN const T* row(int64_t assignment) const { return rows + slot[assignment] * cols; }
+  MOXIE_FN V weight(int64_t assignment) const { return weights == nullptr ? V(1) : weights[assignment]; }
+
+  template <int64_t count, class Team> MOXIE_FN void pass(Team team, int64_t token, int64_t first) const {
+    Terms<count> terms;
+    for (int64_t j = 0; j < count; ++j) {
+      terms.row[j] = row(token * top_k + first + j);
+      terms.weight[j] = weight(token * top_k + first + j);
+    }
+    T* out = y + token * cols;
+    const int64_t n = cols;
+    branch(accumulate || first > 0,
+           [=](auto adds) { team.each(n, [=](int64_t i) { store(out[i], terms.sum(i), adds); }); });
+  }
+
+  // For bf16, which several passes would round several times.
+  template <class Team> MOXIE_FN void in_one_sum(Team team, int64_t token) const {
+    const Combine self = *this;
+    T* out = y + token * cols;
+    team.each(cols, [=](int64_t i) {
+      V total = self.accumulate ? V(out[i]) : V(0);
+      for (int64_t j = token * self.top_k; j < (token + 1) * self.top_k; ++j)
+        total += self.weight(j) * V(self.row(j)[i]);
+      out[i] = static_cast<T>(total);
+    });
   }
 };
 
@@ -37,7 +78,7 @@ template <class T> struct CombineBackward {
   const Accumulator<T>* weights;
   const int32_t* slot;
   const T* dy;
-  T* drows;               // null: not wanted
+  T* drows;                  // null: not wanted
   Accumulator<T>* dweights;  // null: not wanted
   int64_t cols, top_k;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t token) const {

@@ -29,7 +29,8 @@ TEST_CASE("the balance loss at perfect balance: switch 1, hf top_k") {
       for (const size_t layers : {1, 3}) {
         const std::vector<Routing> routings(layers, routing_of(Tensor(balanced_scores(3 * experts, experts)), top_k));
         CHECK(balance_loss(routings).item() == doctest::Approx(1).epsilon(1e-14));
-        CHECK(balance_loss(routings, BalanceNormalization::hf).item() == doctest::Approx(static_cast<double>(top_k)).epsilon(1e-14));
+        CHECK(balance_loss(routings, BalanceNormalization::hf).item() ==
+              doctest::Approx(static_cast<double>(top_k)).epsilon(1e-14));
       }
   // All tokens to one expert with certainty: the worst, `experts`.
   Numbers z;
@@ -89,7 +90,7 @@ TEST_CASE("the hf balance loss equals transformers' load_balancing_loss_func, va
 TEST_CASE("gradients of balance and z-loss agree with differences, the selection held fixed") {
   for (const auto& [tokens, experts, top_k] : {std::tuple<int64_t, int64_t, int64_t>(6, 4, 2), {1, 1, 1}, {40, 9, 3}})
     for (const auto normalization : normalizations) {
-      INFO(tokens, " ", experts, " ", name_of(normalization));
+      INFO(fmt::format("{} {} {}", tokens, experts, name_of(normalization)));
       std::vector<Tensor> inputs;
       for (uint64_t l = 0; l < 2; ++l) inputs.push_back(leaf(random({tokens, experts}, l + 5, 2)));
       std::vector<Array> chosen;

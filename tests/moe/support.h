@@ -46,11 +46,12 @@ inline Numbers shuffled_ranks(int64_t rows, int64_t cols, uint64_t seed) {
 
 inline Array integers(const std::vector<int32_t>& values, const Shape& shape) { return Array::from(values, shape); }
 
-// The largest |a - b|, as a part of the largest |b| (or of 1, where b is 0); infinity where shapes differ.
-inline double difference(const Array& a, const Array& b) {
+// The largest |a - b|, as a part of the largest |b|, or of `least` where b is smaller (1, where b is 0); infinity where
+// shapes differ.
+inline double difference(const Array& a, const Array& b, double least = 0) {
   if (!a.defined() || !b.defined() || a.shape() != b.shape()) return HUGE_VAL;
   const Numbers x = a.to_vector<double>(), y = b.to_vector<double>();
-  double worst = 0, size = 0;
+  double worst = 0, size = least;
   for (size_t i = 0; i < x.size(); ++i) {
     if (!(std::abs(x[i] - y[i]) <= worst)) worst = std::abs(x[i] - y[i]);
     if (std::isnan(worst)) return HUGE_VAL;
@@ -92,14 +93,18 @@ inline void check_gradients(const std::function<Tensor(std::span<const Tensor>)>
   check_gradients([&f](std::span<const Tensor> x) { return std::vector<Tensor>{f(x)}; }, inputs, options);
 }
 
-// The gradients of parameters (f64) in the scalar that `loss` computes agree with five-point differences: along one
-// random direction for each parameter, and along the gradient of all. `tolerance` is a part of the derivative's usual
-// size |gradient|.
-template <class Loss>
-void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters, Loss&& loss, double tolerance = 1e-6,
-                               double step = 1e-4) {
+// The gradients of parameters (f64) in the scalar that `loss` computes agree with five-point differences of `value`,
+// the same function with its constants held fixed: along one random direction for each parameter, and along the
+// gradient of all. `tolerance` is a part of the derivative's usual size |gradient|.
+template <class Loss, class Value>
+void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters, Loss&& loss, Value&& value,
+                               double tolerance, double step) {
   for (const nn::NamedParameter& named : parameters) named.parameter.clear_grad();
-  loss().backward();
+  {
+    const Tensor at_start = loss();
+    CHECK(at_start.item() == doctest::Approx(value().item()).epsilon(1e-13));
+    at_start.backward();
+  }
   std::vector<Numbers> values, gradients, directions;
   double all = 0;
   for (size_t p = 0; p < parameters.size(); ++p) {
@@ -109,6 +114,7 @@ void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters
     values.push_back(parameter.value().template to_vector<double>());
     gradients.push_back(parameter.grad().template to_vector<double>());
     directions.push_back(random(parameter.shape(), 1000 + p).template to_vector<double>());
+    for (double& v : directions[p]) v /= std::sqrt(static_cast<double>(directions[p].size()));
     for (const double g : gradients[p]) all += g * g;
   }
   const NoGrad guard;
@@ -121,7 +127,7 @@ void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters
     INFO(what);
     const auto at = [&](double distance) {
       go(distance);
-      return loss().item();
+      return value().item();
     };
     const double f1 = at(step) - at(-step), f2 = at(2 * step) - at(-2 * step), here = at(0);
     const double numeric = (8 * f1 - f2) / (12 * step), floor = 1e-15 * std::abs(here) / step;
@@ -134,12 +140,16 @@ void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters
       analytic += gradients[p][i] * directions[p][i];
       squares += gradients[p][i] * gradients[p][i];
     }
-    compare(parameters[p].name, analytic, std::sqrt(squares),
+    compare(parameters[p].name, analytic, std::sqrt(squares / static_cast<double>(values[p].size())),
             [&](double distance) { move(p, directions[p], distance); });
   }
   compare("along the gradient", std::sqrt(all), std::sqrt(all), [&](double distance) {
     for (size_t p = 0; p < parameters.size(); ++p) move(p, gradients[p], distance / std::sqrt(all));
   });
+}
+
+template <class Loss> void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters, Loss&& loss) {
+  check_parameter_gradients(parameters, loss, loss, 1e-6, 1e-4);
 }
 
 // The arrays of a stored fixture, by name.

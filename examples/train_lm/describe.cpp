@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "examples/train_lm/describe.h"
+
+#include <algorithm>
+
+#include "core/parallel.h"
+#include "nn/train/progress.h"
+
+namespace moxie::train_lm {
+namespace {
+
+bool has_moe(const Configuration& c) { return c.model.dense_layers < c.model.layers; }
+
+std::string words_of_length(const Configuration& c) {
+  if (c.steps > 0) return fmt::format("{} steps", c.steps);
+  return fmt::format("as many steps as fit into {}", train::format_duration(60 * c.minutes));
+}
+
+std::string words_of_losses(const Configuration& c) {
+  std::string text = "cross entropy";
+  if (!has_moe(c)) return text;
+  if (c.model.balance_weight > 0)
+    text += fmt::format(" + {} balance ({})", c.model.balance_weight, moe::name_of(c.model.balance));
+  if (c.model.z_weight > 0) text += fmt::format(" + {} z", c.model.z_weight);
+  if (c.model.moe.erc) text += fmt::format(" + ERC, alpha {}", c.model.moe.erc_alpha);
+  return text;
+}
+
+std::string words_of_model(const Configuration& c) {
+  const moe::LanguageModelOptions& m = c.model;
+  const int64_t dense_hidden = m.dense_hidden > 0 ? m.dense_hidden : m.moe.router.top_k * m.moe.hidden;
+  std::string text = fmt::format("{} layers, width {}, {} heads", m.layers, m.width, m.heads);
+  if (m.kv_heads > 0 && m.kv_heads != m.heads) text += fmt::format(" ({} of keys and values)", m.kv_heads);
+  if (m.dense_layers > 0)
+    text += fmt::format("; {} dense, hidden {} ({})", m.dense_layers, dense_hidden, name_of(m.moe.activation));
+  if (has_moe(c))
+    text += fmt::format("; {} experts of hidden {} ({}), {} per token", m.moe.router.experts, m.moe.hidden,
+                        name_of(m.moe.activation), m.moe.router.top_k);
+  if (m.dropout > 0) text += fmt::format("; dropout {}", m.dropout);
+  if (m.tie_embeddings) text += "; tied embeddings";
+  return text;
+}
+
+}  // namespace
+
+ModelSize size_of(const moe::LanguageModel& model) {
+  ModelSize size{.parameters = nn::count(model), .active = nn::count(model)};
+  for (const moe::Block& block : model.blocks) {
+    if (!block.moe) continue;
+    const moe::RouterOptions& router = block.moe->options.router;
+    size.active -= nn::count(block.moe->experts) / router.experts * (router.experts - router.top_k);
+  }
+  return size;
+}
+
+MemoryEstimate estimate_memory(const Run& run) {
+  const Configuration& c = run.configuration;
+  const moe::LanguageModelOptions& m = c.model;
+  const auto numbers = static_cast<double>(nn::count(run.model));
+  const double element = static_cast<double>(size_of(c.dtype));
+  const auto tokens = static_cast<double>(c.tokens_per_step() / c.micro_batches);
+  const auto width = static_cast<double>(m.width), heads = static_cast<double>(m.heads);
+  const double kv_share = m.kv_heads > 0 ? static_cast<double>(m.kv_heads) / heads : 1;
+  // Attention: two norms, q, k, v before and after the rotation, its result, its projection, two residual sums.
+  const double attention = width * (6 + 2 * (1 + 2 * kv_share));
+  const auto rows = static_cast<double>(m.moe.router.top_k), hidden = static_cast<double>(m.moe.hidden);
+  const double up = static_cast<double>(projection_width(m.moe.activation, 1)) * hidden;
+  const double sparse = rows * (2 * width + up + hidden) + width + 4 * static_cast<double>(m.moe.router.experts);
+  const double dense_hidden =
+      static_cast<double>(m.dense_hidden > 0 ? m.dense_hidden : m.moe.router.top_k * m.moe.hidden);
+  const double dense = width + (up / std::max(hidden, 1.0) + 1) * dense_hidden;
+  const auto dense_layers = static_cast<double>(m.dense_layers),
+             moe_layers = static_cast<double>(m.layers) - dense_layers;
+  double blocks = static_cast<double>(m.layers) * attention + dense_layers * dense + moe_layers * sparse;
+  if (m.recompute)
+    blocks = static_cast<double>(m.layers) * width + attention +
+             std::max(dense_layers > 0 ? dense : 0, moe_layers > 0 ? sparse : 0);
+  const double logits = 3 * static_cast<double>(m.vocabulary);
+  return {.parameters = numbers * (c.dtype == Dtype::bf16 ? 6 : 4),
+          .gradients = numbers * 4,
+          .optimizer = numbers * 8,
+          .activations = tokens * element * (blocks + logits + 4 * width),
+          .data = static_cast<double>(run.data.bytes())};
+}
+
+std::string describe(const Run& run) {
+  const Configuration& c = run.configuration;
+  const ModelSize size = size_of(run.model);
+  const double flops = moe::training_flops(c.model, c.tokens_per_step(), c.context);
+  std::string text;
+  const auto line = [&](const char* name, const std::string& words) { text += fmt::format("{:<11}{}\n", name, words); };
+  line("data", fmt::format("{}: {}", c.data, run.data.identity()));
+  line("model", words_of_model(c));
+  line("router", has_moe(c) ? moe::describe(c.model.moe.router) : "none");
+  line("losses", words_of_losses(c));
+  line("parameters", fmt::format("{} ({}), {} ({}) active per token", size.parameters,
+                                 train::format_count(static_cast<double>(size.parameters)), size.active,
+                                 train::format_count(static_cast<double>(size.active))));
+  line(
+      "optimizer",
+      fmt::format("AdamW, lr {} after {} warm-up steps, {} to {:.0f}%, betas {} and {}, weight decay {}, clip {}", c.lr,
+                  c.warmup, nn::name_of(c.decay), c.decay == nn::Decay::constant ? 100.0 : 100 * c.final_lr_share,
+                  c.beta1, c.beta2, c.weight_decay, c.clip));
+  line("step", fmt::format("{} x {} = {} tokens{}, {:.1f} GFLOP, {}, {} {}", c.batch, c.context, c.tokens_per_step(),
+                           c.micro_batches > 1 ? fmt::format(" in {} parts", c.micro_batches) : "", flops * 1e-9,
+                           name_of(c.dtype), threads(), threads() == 1 ? "thread" : "threads"));
+  line("run", fmt::format("{}, seed {}", words_of_length(c), c.seed));
+  return text;
+}
+
+std::string describe_plan(const Run& run) {
+  const Configuration& c = run.configuration;
+  const MemoryEstimate memory = estimate_memory(run);
+  std::string text = describe(run);
+  const auto line = [&](const char* name, const std::string& words) { text += fmt::format("{:<11}{}\n", name, words); };
+  const double epoch = run.data.steps_per_epoch(c.batch, c.context);
+  line("epoch",
+       fmt::format("{} windows of {} bytes, {:.1f} steps{}", run.data.windows_per_epoch(c.context), c.context, epoch,
+                   c.steps > 0 ? fmt::format("; the run is {:.2f} epochs", static_cast<double>(c.steps) / epoch) : ""));
+  line("validation", fmt::format("{} windows of {} bytes in {} bytes", run.data.validation_windows(c.context),
+                                 c.context, run.data.validation_bytes()));
+  line("memory", fmt::format("about {}: parameters {}, gradients {}, optimizer {}, activations {}, text {}",
+                             train::format_bytes(memory.total()), train::format_bytes(memory.parameters),
+                             train::format_bytes(memory.gradients), train::format_bytes(memory.optimizer),
+                             train::format_bytes(memory.activations), train::format_bytes(memory.data)));
+  if (c.steps > 0) {
+    const double flops = moe::training_flops(c.model, c.tokens_per_step(), c.context) * static_cast<double>(c.steps);
+    line("in all", fmt::format("{} tokens, {:.3g} FLOP", c.steps * c.tokens_per_step(), flops));
+  }
+  return text;
+}
+
+}  // namespace moxie::train_lm

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "examples/train_lm/run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "moe/language_model_config.h"
+#include "nn/atomic_file.h"
+
+namespace moxie::train_lm {
+namespace {
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+const Configuration& validated(const Configuration& configuration) {
+  validate(configuration);
+  check(!configuration.data.empty(), "what to train on? give --data FILE or --data FOLDER");
+  return configuration;
+}
+
+train::TextData open_data(const Configuration& configuration) {
+  train::TextData data(configuration.data, {.validation_share = configuration.validation_share});
+  data.check_context(configuration.context);
+  return data;
+}
+
+Configuration stored_configuration(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data) {
+  Configuration configuration =
+      configuration_from_json(train::metadata_value(checkpoint, "configuration"), "the stored configuration");
+  if (moved_data) configuration.data = *moved_data;
+  return validated(configuration);
+}
+
+std::vector<double> values_of(const Array& matrix) { return matrix.to(Dtype::f64).to_vector<double>(); }
+
+}  // namespace
+
+Run::Run(const Configuration& wanted)
+    : configuration(validated(wanted)),
+      data(open_data(wanted)),
+      model(wanted.model, wanted.seed),
+      optimizer(nn::parameters(model), wanted.optimizer()),
+      coupling_before(couplings(model)) {}
+
+Run::Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data)
+    : configuration(stored_configuration(checkpoint, moved_data)),
+      data(open_data(configuration)),
+      model(moe::restore_language_model(checkpoint)),
+      optimizer(nn::parameters(model), configuration.optimizer()),
+      step(std::stoll(train::metadata_value(checkpoint, "step"))),
+      initial_validation_loss(std::stod(train::metadata_value(checkpoint, "initial_validation_loss"))),
+      load(LoadHistory::restore(checkpoint)) {
+  const std::string& identity = train::metadata_value(checkpoint, "data");
+  check(data.identity() == identity,
+        "the text in '{}' is not the one that the run was trained on: it was {}, now it is {}; give the old text with "
+        "--data",
+        configuration.data, identity, data.identity());
+  optimizer.set_state(train::without_prefix(checkpoint.arrays, "optimizer"), step);
+  for (const nn::NamedArray& named : train::without_prefix(checkpoint.arrays, "coupling_before"))
+    coupling_before.push_back(values_of(named.array));
+}
+
+train::Checkpoint Run::checkpoint() const {
+  train::Checkpoint result;
+  moe::store(model, result);
+  for (nn::NamedArray& named : train::with_prefix(optimizer.state(), "optimizer"))
+    result.arrays.push_back(std::move(named));
+  for (size_t layer = 0; layer < coupling_before.size(); ++layer)
+    result.arrays.push_back(
+        {fmt::format("coupling_before.{}", layer), Array::from(coupling_before[layer], {experts(), experts()})});
+  load.store(result);
+  result.metadata["configuration"] = to_json(configuration);
+  result.metadata["data"] = data.identity();
+  result.metadata["step"] = std::to_string(step);
+  result.metadata["initial_validation_loss"] = fmt::format("{}", initial_validation_loss);
+  return result;
+}
+
+StepResult train_step(Run& run) {
+  const Configuration& c = run.configuration;
+  StepResult result{.learning_rate = c.schedule().at(run.step)};
+  const train::Batch batch = run.data.batch(c.seed, run.step, c.batch, c.context);
+  const int64_t rows = c.batch / c.micro_batches;
+  const double share = 1 / static_cast<double>(c.micro_batches);
+  result.erc = nan;
+  for (int64_t part = 0; part < c.micro_batches; ++part) {
+    const nn::Context context{.training = true,
+                              .dtype = c.dtype,
+                              .seed = c.seed,
+                              .step = static_cast<uint32_t>(run.step),
+                              .micro_batch = static_cast<uint32_t>(part)};
+    const moe::Losses losses =
+        run.model.losses(batch.tokens.rows(part * rows, rows), batch.targets.rows(part * rows, rows), context);
+    losses.total(c.model, c.micro_batches).backward();
+    result.loss += share * losses.cross_entropy.item();
+    result.balance += share * (losses.balance.defined() ? losses.balance.item() : nan);
+    result.z += share * (losses.z.defined() ? losses.z.item() : nan);
+    if (losses.erc.defined()) result.erc = losses.erc.item();
+    result.loads.resize(losses.routings.size());
+    for (size_t layer = 0; layer < losses.routings.size(); ++layer) {
+      const std::vector<int64_t> load = losses.routings[layer].load();
+      result.loads[layer].resize(load.size());
+      for (size_t expert = 0; expert < load.size(); ++expert) result.loads[layer][expert] += load[expert];
+    }
+  }
+  result.gradient_norm = run.optimizer.step(result.learning_rate);
+  run.load.add(result.loads);
+  ++run.step;
+  if (result.loads.empty()) result.max_over_mean = nan;
+  for (const std::vector<int64_t>& load : result.loads) {
+    const moe::LoadMetrics metrics = moe::load_metrics(load);
+    result.max_over_mean = std::max(result.max_over_mean, metrics.max_over_mean);
+    result.dead += metrics.dead;
+  }
+  return result;
+}
+
+Couplings couplings(const moe::LanguageModel& model) {
+  Couplings all;
+  if (model.options.moe.router.projection != 0) return all;
+  for (const moe::Block& block : model.blocks)
+    if (block.moe) all.push_back(values_of(block.moe->coupling()));
+  return all;
+}
+
+std::vector<int64_t> violations(const Couplings& couplings, double alpha) {
+  std::vector<int64_t> counts;
+  for (const std::vector<double>& matrix : couplings) {
+    const auto experts = std::llround(std::sqrt(static_cast<double>(matrix.size())));
+    counts.push_back(moe::erc_violations(Array::from(matrix, {experts, experts}), alpha));
+  }
+  return counts;
+}
+
+std::optional<int64_t> total_violations(const Run& run) {
+  if (run.coupling_before.empty()) return std::nullopt;
+  int64_t sum = 0;
+  for (const int64_t count : violations(couplings(run.model), run.configuration.model.moe.erc_alpha)) sum += count;
+  return sum;
+}
+
+std::string Files::path(const std::string& name) const { return (std::filesystem::path(folder) / name).string(); }
+
+void save(const Run& run, const Files& files) {
+  train::save_checkpoint(files.checkpoint(), run.checkpoint());
+  nn::write_file(files.path("load.csv"), run.load.csv());
+}
+
+train::Checkpoint load_run_checkpoint(const Files& files) {
+  check(std::filesystem::exists(files.checkpoint()), "'{}' has no checkpoint; train_lm --out {} begins a run there",
+        files.folder, files.folder);
+  const train::Checkpoint checkpoint = train::load_checkpoint(files.checkpoint());
+  check(checkpoint.metadata.contains("configuration") && checkpoint.metadata.contains("model"),
+        "'{}' is a checkpoint of something else than train_lm", files.checkpoint());
+  return checkpoint;
+}
+
+}  // namespace moxie::train_lm

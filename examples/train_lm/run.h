@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run: model, optimizer, data and everything else that changes from step to step, and its way to disk and back.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "examples/train_lm/configuration.h"
+#include "examples/train_lm/load_history.h"
+#include "moe/metrics.h"
+#include "nn/train/checkpoint.h"
+#include "nn/train/data.h"
+
+namespace moxie::train_lm {
+
+// The coupling matrix M of every MoE layer: [experts, experts], row-major.
+using Couplings = std::vector<std::vector<double>>;
+
+struct Run {
+  Configuration configuration;
+  train::TextData data;
+  moe::LanguageModel model;
+  nn::AdamW optimizer;
+  int64_t step = 0;  // optimizer steps done
+  double initial_validation_loss = 0;
+  Couplings coupling_before;  // at step 0; empty where M isn't defined
+  LoadHistory load;
+
+  // A new run with freshly drawn parameters. Throws std::invalid_argument for impossible options and data too short.
+  explicit Run(const Configuration& wanted);
+  // The run of a checkpoint, going on where it was saved. `data` is where its data lies now, if it was moved. Throws
+  // std::invalid_argument for what is no checkpoint of train_lm, and where the text is not the one it was trained on.
+  Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data);
+
+  train::Checkpoint checkpoint() const;
+  int64_t experts() const { return configuration.model.moe.router.experts; }
+};
+
+// What one optimizer step did.
+struct StepResult {
+  double loss = 0;            // cross entropy, mean over the tokens, nats
+  double balance = 0, z = 0;  // NaN without MoE layers
+  double erc = 0;             // NaN where it isn't computed
+  double gradient_norm = 0, learning_rate = 0;
+  Loads loads{};             // of the whole step
+  double max_over_mean = 0;  // of the layer with the most uneven load; NaN without MoE layers
+  int64_t dead = 0;          // experts without an assignment in this step, over all layers
+};
+
+// Makes one step and counts it. Throws std::runtime_error where the gradient isn't finite; the parameters are unchanged
+// then.
+StepResult train_step(Run& run);
+
+// M of the model's MoE layers as they are now; empty where M isn't defined.
+Couplings couplings(const moe::LanguageModel& model);
+// ERC constraints that M violates at `alpha`, of the 2 n (n - 1) of each layer.
+std::vector<int64_t> violations(const Couplings& couplings, double alpha);
+std::optional<int64_t> total_violations(const Run& run);
+
+// The files of a run.
+struct Files {
+  std::string folder;
+  std::string path(const std::string& name) const;
+  std::string checkpoint() const { return path("checkpoint.safetensors"); }
+};
+
+// Saves the checkpoint and load.csv.
+void save(const Run& run, const Files& files);
+train::Checkpoint load_run_checkpoint(const Files& files);
+
+}  // namespace moxie::train_lm
