@@ -36,9 +36,9 @@ Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor sqrt(const Tensor& x);
 Tensor tanh(const Tensor& x);
-Tensor relu(const Tensor& x);      // gradient 0 at 0
-Tensor gelu(const Tensor& x);      // exact, by erf
-Tensor silu(const Tensor& x);      // x sigmoid(x)
+Tensor relu(const Tensor& x);  // gradient 0 at 0
+Tensor gelu(const Tensor& x);  // exact, by erf
+Tensor silu(const Tensor& x);  // x sigmoid(x)
 Tensor sigmoid(const Tensor& x);
 Tensor softplus(const Tensor& x);  // log(1 + exp(x))
 // x in another float dtype; the gradient is converted back.

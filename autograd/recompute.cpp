@@ -18,7 +18,7 @@ void replay(const Segment& segment, const std::vector<Array>& values, std::span<
     const uint64_t oldest = detail::next_node_id();
     const std::vector<Tensor> outputs = segment(inputs);
     check(outputs.size() == dy.size(), "recompute: the segment gave {} tensors, {} the first time", outputs.size(),
-                   dy.size());
+          dy.size());
     // One node that joins the outputs, so that the shared part of their graphs runs once.
     const Tensor join = record("recompute", Array::zeros({}), outputs, [&](std::span<const Array>, Grads& joined) {
       for (size_t i = 0; i < outputs.size(); ++i)
@@ -47,8 +47,9 @@ std::vector<Tensor> recompute(const Segment& segment, const std::vector<Tensor>&
     for (const Tensor& output : segment(constants)) outputs.push_back(output.value());
   }
   if (!grad_enabled()) return {outputs.begin(), outputs.end()};
-  return detail::record_always("recompute", outputs, inputs,
-                               [segment, values](std::span<const Array> dy, Grads& grads) { replay(segment, values, dy, grads); });
+  return detail::record_always(
+      "recompute", outputs, inputs,
+      [segment, values](std::span<const Array> dy, Grads& grads) { replay(segment, values, dy, grads); });
 }
 
 }  // namespace moxie

@@ -105,8 +105,8 @@ void Grads::give(size_t i, const Array& dx) {
   const Node::Edge& from = edge(i);
   Node& producer = *from.node;
   const Node::Output& output = producer.outputs[static_cast<size_t>(from.output)];
-  check(dx.shape() == output.shape, "{}: gave a gradient of shape {} for input {} of shape {}", node_.op,
-                 dx.shape(), i, output.shape);
+  check(dx.shape() == output.shape, "{}: gave a gradient of shape {} for input {} of shape {}", node_.op, dx.shape(), i,
+        output.shape);
   Array& slot = producer.dy[static_cast<size_t>(from.output)];
   const bool filled = producer.is_leaf() ? producer.has_grad : slot.defined();
   if (filled) {
@@ -115,8 +115,10 @@ void Grads::give(size_t i, const Array& dx) {
   } else {
     // A leaf keeps its gradient, and callers may change it: it must not share memory with another's.
     const bool copy = producer.is_leaf() && !dx.unique() && dx.dtype() == output.options.dtype;
-    if (copy && slot.defined() && slot.unique()) slot.copy_from(dx);
-    else slot = copy ? dx.clone() : dx.to(output.options.dtype);
+    if (copy && slot.defined() && slot.unique())
+      slot.copy_from(dx);
+    else
+      slot = copy ? dx.clone() : dx.to(output.options.dtype);
     if (producer.is_leaf()) producer.has_grad = true;
   }
 }

@@ -44,10 +44,10 @@ class Node final {
   std::vector<Edge> inputs;
   std::vector<Output> outputs;
   Backward backward;
-  std::vector<Array> dy;          // gradient of each output while a backward pass is under way; of a leaf, its gradient
-  bool has_grad = false;          // leaf: dy[0] holds a gradient (otherwise memory kept for the next one)
-  bool used = false;              // the rule has run and is gone
-  uint64_t visit = 0;             // mark of the last backward pass that reached it
+  std::vector<Array> dy;  // gradient of each output while a backward pass is under way; of a leaf, its gradient
+  bool has_grad = false;  // leaf: dy[0] holds a gradient (otherwise memory kept for the next one)
+  bool used = false;      // the rule has run and is gone
+  uint64_t visit = 0;     // mark of the last backward pass that reached it
 
  private:
   bool leaf_ = false;

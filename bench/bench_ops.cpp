@@ -38,11 +38,16 @@ void memory_op(const std::string& name, double passes, const std::function<void(
   const bench::Pair pair = bench::in_turns(repeats, op, [&] { into.copy_from(from); });
   constexpr double array_bytes = 4.0 * static_cast<double>(elements);
   const double bandwidth = passes * array_bytes / pair.first * 1e-6, copy = 2 * array_bytes / pair.second * 1e-6;
-  print({{"op", name}, {"ms", pair.first}, {"GB/s", bandwidth}, {"copy GB/s", copy}, {"share of copy", passes / 2 / pair.ratio}});
+  print({{"op", name},
+         {"ms", pair.first},
+         {"GB/s", bandwidth},
+         {"copy GB/s", copy},
+         {"share of copy", passes / 2 / pair.ratio}});
 }
 
 // The same for the backward pass of f(x), whose cotangent has f(x)'s shape.
-void memory_backward(const std::string& name, double passes, const std::function<Tensor(const Tensor&)>& f, const Shape& shape) {
+void memory_backward(const std::string& name, double passes, const std::function<Tensor(const Tensor&)>& f,
+                     const Shape& shape) {
   const Tensor x = Tensor(nn::Initializer(1).normal(shape, 1)).set_requires_grad();
   std::vector<Tensor> results;
   Array cotangent;
@@ -89,12 +94,18 @@ void memory_ops() {
 void memory_backwards() {
   const Shape shape{16384, 1024};
   const Tensor weight(Array::full({1024}, 1.0));
-  memory_backward("silu, backward", 3, [](const Tensor& x) { return silu(x); }, shape);
-  memory_backward("gelu, backward", 3, [](const Tensor& x) { return gelu(x); }, shape);
-  memory_backward("swiglu, backward", 2.5, [](const Tensor& x) { return activate(x, Activation::swiglu); }, shape);
-  memory_backward("rms_norm, backward", 3, [&](const Tensor& x) { return rms_norm(x, weight); }, shape);
-  memory_backward("softmax, backward", 3, [](const Tensor& x) { return softmax(x); }, shape);
-  memory_backward("log_softmax, backward", 3, [](const Tensor& x) { return log_softmax(x); }, shape);
+  memory_backward(
+      "silu, backward", 3, [](const Tensor& x) { return silu(x); }, shape);
+  memory_backward(
+      "gelu, backward", 3, [](const Tensor& x) { return gelu(x); }, shape);
+  memory_backward(
+      "swiglu, backward", 2.5, [](const Tensor& x) { return activate(x, Activation::swiglu); }, shape);
+  memory_backward(
+      "rms_norm, backward", 3, [&](const Tensor& x) { return rms_norm(x, weight); }, shape);
+  memory_backward(
+      "softmax, backward", 3, [](const Tensor& x) { return softmax(x); }, shape);
+  memory_backward(
+      "log_softmax, backward", 3, [](const Tensor& x) { return log_softmax(x); }, shape);
 }
 
 struct Product {
@@ -105,15 +116,25 @@ struct Product {
 // c = op(a) op(b) by our seam and by one dnnl_sgemm call on all threads.
 void matmul(const Product& p, bool transpose_a, bool transpose_b) {
   nn::Initializer init(1);
-  const Array a = init.normal({p.m, p.k}, 1), b = init.normal({p.k, p.n}, 1), ours = Array::empty({p.m, p.n}), theirs = Array::empty({p.m, p.n});
+  const Array a = init.normal({p.m, p.k}, 1), b = init.normal({p.k, p.n}, 1), ours = Array::empty({p.m, p.n}),
+              theirs = Array::empty({p.m, p.n});
   const int64_t lda = transpose_a ? p.m : p.k, ldb = transpose_b ? p.k : p.n;
   const auto run_ours = [&] {
-    gemm(Device::cpu(), {.transpose_a = transpose_a, .transpose_b = transpose_b, .m = p.m, .n = p.n, .k = p.k, .a = a.raw(),
-                         .lda = lda, .b = b.raw(), .ldb = ldb, .c = ours.raw(), .ldc = p.n});
+    gemm(Device::cpu(), {.transpose_a = transpose_a,
+                         .transpose_b = transpose_b,
+                         .m = p.m,
+                         .n = p.n,
+                         .k = p.k,
+                         .a = a.raw(),
+                         .lda = lda,
+                         .b = b.raw(),
+                         .ldb = ldb,
+                         .c = ours.raw(),
+                         .ldc = p.n});
   };
   const auto run_theirs = [&] {
-    dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', p.m, p.n, p.k, 1.0f, a.data<float>(), lda, b.data<float>(), ldb,
-               0.0f, theirs.data<float>(), p.n);
+    dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', p.m, p.n, p.k, 1.0f, a.data<float>(), lda,
+               b.data<float>(), ldb, 0.0f, theirs.data<float>(), p.n);
   };
   run_ours(), run_theirs();
   for (int64_t i = 0; i < ours.numel(); ++i)  // verify before timing
@@ -121,15 +142,23 @@ void matmul(const Product& p, bool transpose_a, bool transpose_b) {
   const bench::Pair pair = bench::in_turns(repeats, run_ours, run_theirs);
   const double flops = 2.0 * static_cast<double>(p.m) * static_cast<double>(p.k) * static_cast<double>(p.n);
   print({{"op", fmt::format("matmul {} {}{}", p.name, transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N')},
-         {"ms", pair.first}, {"GFLOP/s", flops / pair.first * 1e-6}, {"oneDNN", flops / pair.second * 1e-6},
+         {"ms", pair.first},
+         {"GFLOP/s", flops / pair.first * 1e-6},
+         {"oneDNN", flops / pair.second * 1e-6},
          {"share of oneDNN", 1 / pair.ratio}});
 }
 
 void matmuls() {
-  for (const Product& p : {Product{"512^3", 512, 512, 512}, {"1024^3", 1024, 1024, 1024}, {"2048^3", 2048, 2048, 2048},
-                           {"4096x256x768", 4096, 256, 768}, {"2048x128x384", 2048, 128, 384}, {"4096x256x256", 4096, 256, 256},
-                           {"256x4096x256", 256, 4096, 256}, {"128x128x128", 128, 128, 128}})
-    for (const auto& [transpose_a, transpose_b] : {std::pair{false, false}, {false, true}, {true, false}}) matmul(p, transpose_a, transpose_b);
+  for (const Product& p : {Product{"512^3", 512, 512, 512},
+                           {"1024^3", 1024, 1024, 1024},
+                           {"2048^3", 2048, 2048, 2048},
+                           {"4096x256x768", 4096, 256, 768},
+                           {"2048x128x384", 2048, 128, 384},
+                           {"4096x256x256", 4096, 256, 256},
+                           {"256x4096x256", 256, 4096, 256},
+                           {"128x128x128", 128, 128, 128}})
+    for (const auto& [transpose_a, transpose_b] : {std::pair{false, false}, {false, true}, {true, false}})
+      matmul(p, transpose_a, transpose_b);
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ const std::map<std::string, ModelShape> shapes = {
 moe::LanguageModelOptions options_of(const ModelShape& shape, moe::RouterKind router, bool erc) {
   moe::LanguageModelOptions options;
   options.layers = shape.layers, options.width = shape.width, options.heads = shape.heads;
-  options.moe = {.router = {.kind = router, .experts = shape.experts, .top_k = shape.top_k}, .hidden = shape.hidden, .erc = erc};
+  options.moe = {
+      .router = {.kind = router, .experts = shape.experts, .top_k = shape.top_k}, .hidden = shape.hidden, .erc = erc};
   if (shape.dense) options.dense_layers = shape.layers;
   return options;
 }
@@ -66,7 +67,8 @@ int main(int argc, char** argv) try {
   app.add_flag("--json", json, "one JSON object instead of a table");
   CLI11_PARSE(app, argc, argv);
   if (thread_count > 0) set_threads(thread_count);
-  check(shapes.contains(shape_name), "bench_train_step: shape must be tiny, small, fine or dense, got '{}'", shape_name);
+  check(shapes.contains(shape_name), "bench_train_step: shape must be tiny, small, fine or dense, got '{}'",
+        shape_name);
   const ModelShape shape = shapes.at(shape_name);
   if (batch == 0) batch = shape.batch;
 
@@ -107,7 +109,8 @@ int main(int argc, char** argv) try {
                               {"peak_rss_mb", static_cast<double>(train::peak_resident_bytes()) / 1e6},
                               {"new_memory_calls", cpu_memory().system_calls - system_calls},
                               {"loss", loss_value}};
-  if (json) fmt::print("{}\n", result.dump());
+  if (json)
+    fmt::print("{}\n", result.dump());
   else
     for (const auto& [key, value] : result.items()) fmt::print("{:>18}  {}\n", key, value.dump());
   return 0;

@@ -13,8 +13,10 @@ namespace {
 constexpr int64_t max_bytes = int64_t{1} << 60;
 
 template <class T> constexpr T from_double(double value) {
-  if constexpr (std::is_same_v<T, bf16>) return bf16(static_cast<float>(value));
-  else return static_cast<T>(value);
+  if constexpr (std::is_same_v<T, bf16>)
+    return bf16(static_cast<float>(value));
+  else
+    return static_cast<T>(value);
 }
 
 }  // namespace
@@ -44,8 +46,8 @@ Array Array::full(const Shape& shape, double value, Options options) {
 }
 
 template <class T> Array Array::from(std::span<const T> values, const Shape& shape, Device device) {
-  check(static_cast<int64_t>(values.size()) == shape.numel(), "Array::from: {} values don't fill shape {} ({} elements)",
-        values.size(), shape, shape.numel());
+  check(static_cast<int64_t>(values.size()) == shape.numel(),
+        "Array::from: {} values don't fill shape {} ({} elements)", values.size(), shape, shape.numel());
   Array array = empty(shape, {dtype_of<T>, device});
   std::copy(values.begin(), values.end(), array.data<T>());
   return array;
@@ -62,8 +64,8 @@ Array Array::reshape(std::initializer_list<int64_t> sizes) const {
   if (unknown != known.end()) {
     *unknown = 1;
     const int64_t rest = Shape(std::span<const int64_t>(known)).numel();
-    check(rest > 0 && numel_ % rest == 0, "reshape: {} doesn't divide into the sizes given, whose product is {}", shape_,
-          rest);
+    check(rest > 0 && numel_ % rest == 0, "reshape: {} doesn't divide into the sizes given, whose product is {}",
+          shape_, rest);
     *unknown = numel_ / rest;
   }
   return reshape(Shape(std::span<const int64_t>(known)));
@@ -95,8 +97,8 @@ Array Array::clone() const {
 }
 
 void Array::copy_from(const Array& source) const {
-  check(source.shape_ == shape_ && source.options() == options(), "copy_from: {} {} on {} into {} {} on {}", source.shape_,
-        name_of(source.dtype_), source.device_.name(), shape_, name_of(dtype_), device_.name());
+  check(source.shape_ == shape_ && source.options() == options(), "copy_from: {} {} on {} into {} {} on {}",
+        source.shape_, name_of(source.dtype_), source.device_.name(), shape_, name_of(dtype_), device_.name());
   if (numel_ == 0) return;
   constexpr int64_t block = 64 * 1024;
   const std::byte* from = source.raw();

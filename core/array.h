@@ -30,7 +30,8 @@ class Array final {
   static Array full(const Shape& shape, double value, Options options = {});
   // A copy of `values`, which must be shape.numel() many.
   template <class T> static Array from(std::span<const T> values, const Shape& shape, Device device = Device::cpu());
-  template <class T> static Array from(const std::vector<T>& values, const Shape& shape, Device device = Device::cpu()) {
+  template <class T>
+  static Array from(const std::vector<T>& values, const Shape& shape, Device device = Device::cpu()) {
     return from(std::span<const T>(values), shape, device);
   }
 

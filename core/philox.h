@@ -4,9 +4,11 @@
 // and GPU, in recomputation and after a resume. All draws are made in f32.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "core/macros.h"
 #include "core/math.h"
+#include "core/team.h"
 
 namespace moxie {
 
@@ -154,6 +156,11 @@ MOXIE_FN float bounded_at(RandomKey key, uint64_t element, float bound) {
 
 namespace detail {
 
+inline constexpr int64_t random_group = 16;  // blocks that random_words draws together
+
+// The random words of the `groups` * 16 blocks from first_block on, in vector registers; words [groups * 64].
+void random_words(RandomKey key, uint64_t first_block, int64_t groups, uint32_t* words);
+
 // f(i, number of element first + i) for every i in [0, n): whole blocks at once, the ragged ends one by one.
 template <class Team, class At, class Block, class F>
 MOXIE_FN void each_random(const Team& team, uint64_t first, int64_t n, At at, Block block, F f) {
@@ -165,7 +172,7 @@ MOXIE_FN void each_random(const Team& team, uint64_t first, int64_t n, At at, Bl
   team.each(blocks, [=](int64_t b) {
     const Random4 r = block(first_block + static_cast<uint64_t>(b));
     const int64_t i = head + 4 * b;
-    f(i, r.value[0]);  // not a loop, which gcc 12 does not vectorise
+    f(i, r.value[0]);
     f(i + 1, r.value[1]);
     f(i + 2, r.value[2]);
     f(i + 3, r.value[3]);
@@ -174,22 +181,61 @@ MOXIE_FN void each_random(const Team& team, uint64_t first, int64_t n, At at, Bl
   team.each(n - done, [=](int64_t i) { f(done + i, at(first + static_cast<uint64_t>(done + i))); });
 }
 
+// The same on one CPU thread, piece by piece: convert(words, numbers, count) makes `count` numbers of as many words.
+template <class Convert, class F>
+inline void each_random_serial(RandomKey key, uint64_t first, int64_t n, Convert convert, F f) {
+  constexpr int64_t group_words = 4 * random_group, piece = 4 * group_words;
+  alignas(64) uint32_t words[piece];
+  alignas(64) float numbers[piece];
+  uint64_t block = first / 4;
+  int64_t skipped = static_cast<int64_t>(first % 4);
+  for (int64_t done = 0; done < n;) {
+    const int64_t count = n - done < piece - skipped ? n - done : piece - skipped;
+    const int64_t groups = (skipped + count + group_words - 1) / group_words;
+    random_words(key, block, groups, words);
+    convert(words, numbers, groups * group_words);
+    const float* number = numbers + skipped;
+    SerialTeam().each(count, [=](int64_t i) { f(done + i, number[i]); });
+    done += count;
+    block += piece / 4;
+    skipped = 0;
+  }
+}
+
 }  // namespace detail
 
 // Calls f(i, u) for every i in [0, n), where u = uniform_at(key, first + i): the fast way to draw a row.
 template <class Team, class F>
 MOXIE_FN void each_uniform(const Team& team, RandomKey key, uint64_t first, int64_t n, F f) {
-  detail::each_random(
-      team, first, n, [=](uint64_t element) { return uniform_at(key, element); },
-      [=](uint64_t block) { return uniform4(key, block); }, f);
+  if constexpr (std::is_same_v<Team, SerialTeam>) {
+    const auto convert = [](const uint32_t* words, float* numbers, int64_t count) {
+      SerialTeam().each(count, [=](int64_t i) { numbers[i] = uniform(words[i]); });
+    };
+    detail::each_random_serial(key, first, n, convert, f);
+  } else {
+    detail::each_random(
+        team, first, n, [=](uint64_t element) { return uniform_at(key, element); },
+        [=](uint64_t block) { return uniform4(key, block); }, f);
+  }
 }
 
 // Calls f(i, z) for every i in [0, n), where z = normal_at(key, first + i): the fast way to draw a row.
 template <class Team, class F>
 MOXIE_FN void each_normal(const Team& team, RandomKey key, uint64_t first, int64_t n, F f) {
-  detail::each_random(
-      team, first, n, [=](uint64_t element) { return normal_at(key, element); },
-      [=](uint64_t block) { return normal4(key, block); }, f);
+  if constexpr (std::is_same_v<Team, SerialTeam>) {
+    const auto convert = [](const uint32_t* words, float* numbers, int64_t count) {
+      SerialTeam().each(count / 2, [=](int64_t i) {
+        const NormalPair pair = normal_pair(words[2 * i], words[2 * i + 1]);
+        numbers[2 * i] = pair.first;
+        numbers[2 * i + 1] = pair.second;
+      });
+    };
+    detail::each_random_serial(key, first, n, convert, f);
+  } else {
+    detail::each_random(
+        team, first, n, [=](uint64_t element) { return normal_at(key, element); },
+        [=](uint64_t block) { return normal4(key, block); }, f);
+  }
 }
 
 }  // namespace moxie

@@ -30,15 +30,16 @@ int64_t size_class(int64_t bytes) {
 
 std::byte* system_allocate(int64_t capacity) {
   if (capacity < mapped_from)
-    return static_cast<std::byte*>(::operator new(static_cast<size_t>(capacity), std::align_val_t{alignment}));
-  void* memory = mmap(nullptr, static_cast<size_t>(capacity), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return static_cast<std::byte*>(::operator new (static_cast<size_t>(capacity), std::align_val_t{alignment}));
+  void* memory =
+      mmap(nullptr, static_cast<size_t>(capacity), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   if (capacity >= huge_page) madvise(memory, static_cast<size_t>(capacity), MADV_HUGEPAGE);
   return static_cast<std::byte*>(memory);
 }
 
 void system_free(std::byte* data, int64_t capacity) {
-  if (capacity < mapped_from) return ::operator delete(data, std::align_val_t{alignment});
+  if (capacity < mapped_from) return ::operator delete (data, std::align_val_t{alignment});
   munmap(data, static_cast<size_t>(capacity));
 }
 

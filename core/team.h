@@ -21,21 +21,33 @@ struct SerialTeam {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) f(i);
   }
+  // Sums and maxima go through both halves of the row at once: each addition waits for the one before in its half only.
   template <class F> MOXIE_FN auto sum(int64_t n, F f) const {
-    decltype(f(int64_t{0})) total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < n; ++i) total += f(i);
-    return total;
+    const int64_t half = n / 2;
+    decltype(f(int64_t{0})) low = 0, high = 0;
+#pragma omp simd reduction(+ : low, high)
+    for (int64_t i = 0; i < half; ++i) {
+      low += f(i);
+      high += f(half + i);
+    }
+    if (n % 2 != 0) high += f(n - 1);
+    return low + high;
   }
   template <class F> MOXIE_FN auto max(int64_t n, F f) const {
     using Value = decltype(f(int64_t{0}));
-    Value top = -std::numeric_limits<Value>::infinity();
-#pragma omp simd reduction(max : top)
-    for (int64_t i = 0; i < n; ++i) {
-      const Value value = f(i);
-      top = value > top ? value : top;
+    const int64_t half = n / 2;
+    Value low = -std::numeric_limits<Value>::infinity(), high = low;
+#pragma omp simd reduction(max : low, high)
+    for (int64_t i = 0; i < half; ++i) {
+      const Value a = f(i), b = f(half + i);
+      low = a > low ? a : low;
+      high = b > high ? b : high;
     }
-    return top;
+    if (n % 2 != 0) {
+      const Value last = f(n - 1);
+      high = last > high ? last : high;
+    }
+    return high > low ? high : low;
   }
   template <class F> MOXIE_FN int64_t argmax(int64_t n, F f) const {
     int64_t best = n > 0 ? 0 : -1;

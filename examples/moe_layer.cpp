@@ -10,8 +10,8 @@ using namespace moxie;
 
 int main() {
   nn::Initializer init(/*seed=*/1);
-  const moe::MoeOptions options{.router = {.kind = moe::RouterKind::perturbed_cosine, .experts = 8, .top_k = 2},
-                                .hidden = 64, .erc = true};
+  const moe::MoeOptions options{
+      .router = {.kind = moe::RouterKind::perturbed_cosine, .experts = 8, .top_k = 2}, .hidden = 64, .erc = true};
   const moe::MoeLayer layer(/*width=*/32, options, init);
   nn::AdamW optimizer(nn::parameters(layer), {.lr = 3e-3, .weight_decay = 0.01});
 
@@ -24,7 +24,8 @@ int main() {
     loss.backward();
     optimizer.step();
     if (step % 50 == 0 || step == 299)
-      fmt::print("step {:3}  error {:.3f}  erc {:.3f}  load {}\n", step, error.item(), erc.item(), fmt::join(routing.load(), " "));
+      fmt::print("step {:3}  error {:.3f}  erc {:.3f}  load {}\n", step, error.item(), erc.item(),
+                 fmt::join(routing.load(), " "));
   }
   fmt::print("ERC violations left: {}\n", moe::coupling_metrics(layer, 1).violations);
 }

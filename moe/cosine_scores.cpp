@@ -11,8 +11,10 @@ namespace moxie::moe {
 namespace {
 
 template <class F> void dispatch_router(Dtype dtype, F&& f) {
-  if (dtype == Dtype::f64) f(double{});
-  else f(float{});
+  if (dtype == Dtype::f64)
+    f(double{});
+  else
+    f(float{});
 }
 
 Array row_norms(const Array& x) {
@@ -41,26 +43,47 @@ void backward(const Saved& s, const Array& dz, Grads& grads) {
   const Array ddot = Array::empty(s.z.shape(), options), product = Array::empty(s.z.shape(), options);
   const Array pull = Array::empty({tokens}, options);
   dispatch_router(options.dtype, [&]<class T>(T) {
-    const CosineScoresBackward<T> kernel{s.z.data<T>(),     dz.data<T>(),      s.token_norm.data<T>(), s.expert_norm.data<T>(),
-                                         ddot.data<T>(),    product.data<T>(), pull.data<T>(),         experts,
-                                         T(s.tau_expert),   T(s.tau_token),    T(s.scale)};
+    const CosineScoresBackward<T> kernel{s.z.data<T>(),           dz.data<T>(),   s.token_norm.data<T>(),
+                                         s.expert_norm.data<T>(), ddot.data<T>(), product.data<T>(),
+                                         pull.data<T>(),          experts,        T(s.tau_expert),
+                                         T(s.tau_token),          T(s.scale)};
     for_rows(options.device, kernel, tokens, experts);
   });
   if (grads.needs(0)) {  // dx = ddot R + (d|x| / |x|) x
     const Grads::Target dx = grads.into(0);
-    gemm(options.device, {.dtype = options.dtype, .out_dtype = options.dtype, .accumulate = dx.accumulate, .m = tokens,
-                          .n = width, .k = experts, .a = ddot.raw(), .lda = experts, .b = s.weight.raw(), .ldb = width,
-                          .c = dx.array.raw(), .ldc = width});
+    gemm(options.device, {.dtype = options.dtype,
+                          .out_dtype = options.dtype,
+                          .accumulate = dx.accumulate,
+                          .m = tokens,
+                          .n = width,
+                          .k = experts,
+                          .a = ddot.raw(),
+                          .lda = experts,
+                          .b = s.weight.raw(),
+                          .ldb = width,
+                          .c = dx.array.raw(),
+                          .ldc = width});
     add_scaled_rows(s.x, pull, dx.array);
   }
   if (grads.needs(1)) {  // dR = ddot^T x + (d|r| / |r|) r
     const Grads::Target dweight = grads.into(1);
-    gemm(options.device, {.dtype = options.dtype, .out_dtype = options.dtype, .transpose_a = true,
-                          .accumulate = dweight.accumulate, .m = experts, .n = width, .k = tokens, .a = ddot.raw(),
-                          .lda = experts, .b = s.x.raw(), .ldb = width, .c = dweight.array.raw(), .ldc = width});
+    gemm(options.device, {.dtype = options.dtype,
+                          .out_dtype = options.dtype,
+                          .transpose_a = true,
+                          .accumulate = dweight.accumulate,
+                          .m = experts,
+                          .n = width,
+                          .k = tokens,
+                          .a = ddot.raw(),
+                          .lda = experts,
+                          .b = s.x.raw(),
+                          .ldb = width,
+                          .c = dweight.array.raw(),
+                          .ldc = width});
     const Array sums = reduce_sum(product, 1, tokens, experts), expert_pull = Array::empty({experts}, options);
     dispatch_router(options.dtype, [&]<class T>(T) {
-      const ExpertPull<T> kernel{sums.data<T>(), s.expert_norm.data<T>(), expert_pull.data<T>(), experts, T(s.tau_expert)};
+      const ExpertPull<T> kernel{sums.data<T>(), s.expert_norm.data<T>(), expert_pull.data<T>(), experts,
+                                 T(s.tau_expert)};
       for_rows(options.device, kernel, 1, experts);
     });
     add_scaled_rows(s.weight, expert_pull, dweight.array);
@@ -71,21 +94,43 @@ void backward(const Saved& s, const Array& dz, Grads& grads) {
 
 Tensor cosine_scores(const Tensor& x, const Tensor& weight, double tau_expert, double tau_token, double scale) {
   check(x.shape().rank() == 2 && weight.shape().rank() == 2 && x.dim(1) == weight.dim(1),
-        "cosine_scores: x must be [tokens, width] and weight [experts, width], got {} and {}", x.shape(), weight.shape());
-  check(x.options() == weight.options() && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
-        "cosine_scores: x and weight must both be f32 or both f64 on one device, got {} on {} and {} on {}; cast x first",
-        name_of(x.dtype()), x.device().name(), name_of(weight.dtype()), weight.device().name());
-  check(tau_expert >= 0 && tau_token >= 0, "cosine_scores: tau must not be negative, got tau_expert = {}, tau_token = {}",
-        tau_expert, tau_token);
+        "cosine_scores: x must be [tokens, width] and weight [experts, width], got {} and {}", x.shape(),
+        weight.shape());
+  check(
+      x.options() == weight.options() && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
+      "cosine_scores: x and weight must both be f32 or both f64 on one device, got {} on {} and {} on {}; cast x first",
+      name_of(x.dtype()), x.device().name(), name_of(weight.dtype()), weight.device().name());
+  check(tau_expert >= 0 && tau_token >= 0,
+        "cosine_scores: tau must not be negative, got tau_expert = {}, tau_token = {}", tau_expert, tau_token);
   const int64_t tokens = x.dim(0), experts = weight.dim(0), width = x.dim(1);
-  const Saved saved{x.value(), weight.value(), Array::empty({tokens, experts}, x.options()), row_norms(x.value()),
-                    row_norms(weight.value()), tau_expert, tau_token, scale};
-  gemm(x.device(), {.dtype = x.dtype(), .out_dtype = x.dtype(), .transpose_b = true, .m = tokens, .n = experts, .k = width,
-                    .a = saved.x.raw(), .lda = width, .b = saved.weight.raw(), .ldb = width, .c = saved.z.raw(),
+  const Saved saved{x.value(),
+                    weight.value(),
+                    Array::empty({tokens, experts}, x.options()),
+                    row_norms(x.value()),
+                    row_norms(weight.value()),
+                    tau_expert,
+                    tau_token,
+                    scale};
+  gemm(x.device(), {.dtype = x.dtype(),
+                    .out_dtype = x.dtype(),
+                    .transpose_b = true,
+                    .m = tokens,
+                    .n = experts,
+                    .k = width,
+                    .a = saved.x.raw(),
+                    .lda = width,
+                    .b = saved.weight.raw(),
+                    .ldb = width,
+                    .c = saved.z.raw(),
                     .ldc = experts});
   dispatch_router(x.dtype(), [&]<class T>(T) {
-    const CosineScores<T> kernel{saved.z.data<T>(), saved.token_norm.data<T>(), saved.expert_norm.data<T>(), experts,
-                                 T(tau_expert),     T(tau_token),               T(scale)};
+    const CosineScores<T> kernel{saved.z.data<T>(),
+                                 saved.token_norm.data<T>(),
+                                 saved.expert_norm.data<T>(),
+                                 experts,
+                                 T(tau_expert),
+                                 T(tau_token),
+                                 T(scale)};
     for_rows(x.device(), kernel, tokens, experts);
   });
   return record("cosine_scores", saved.z, {x, weight},

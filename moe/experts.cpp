@@ -5,11 +5,13 @@
 
 namespace moxie::moe {
 
-Experts::Experts(int64_t experts, int64_t width, int64_t hidden_units, Activation kind, nn::Initializer& init, double output_gain)
+Experts::Experts(int64_t experts, int64_t width, int64_t hidden_units, Activation kind, nn::Initializer& init,
+                 double output_gain)
     : activation(kind), hidden(hidden_units) {
-  check(experts >= 1 && width >= 1 && hidden >= 1, "Experts: experts, width and hidden must be positive, got {}, {}, {}",
-        experts, width, hidden);
-  gate_up = nn::Parameter(init.normal({experts, projection_width(kind, hidden), width}, 1 / std::sqrt(static_cast<double>(width))));
+  check(experts >= 1 && width >= 1 && hidden >= 1,
+        "Experts: experts, width and hidden must be positive, got {}, {}, {}", experts, width, hidden);
+  gate_up = nn::Parameter(
+      init.normal({experts, projection_width(kind, hidden), width}, 1 / std::sqrt(static_cast<double>(width))));
   down = nn::Parameter(init.normal({experts, width, hidden}, output_gain / std::sqrt(static_cast<double>(hidden))));
 }
 

@@ -12,7 +12,8 @@ struct Experts {
   nn::Parameter gate_up;  // [experts, 2 hidden, width], gate rows first; gelu and relu: [experts, hidden, width]
   nn::Parameter down;     // [experts, width, hidden]
 
-  Experts(int64_t experts, int64_t width, int64_t hidden_units, Activation kind, nn::Initializer& init, double output_gain = 1);
+  Experts(int64_t experts, int64_t width, int64_t hidden_units, Activation kind, nn::Initializer& init,
+          double output_gain = 1);
   // rows [slots, width], sorted by expert as dispatch() leaves them -> [slots, width]
   Tensor operator()(const Tensor& rows, const Routing& routing, const nn::Context& context) const;
   static void visit(auto& self, auto&& f) { f("gate_up", self.gate_up), f("down", self.down); }

@@ -11,19 +11,21 @@ namespace {
 
 LanguageModelOptions completed(LanguageModelOptions options) {
   check(options.vocabulary >= 1 && options.layers >= 1 && options.width >= 1,
-        "LanguageModel: vocabulary, layers and width must be positive, got {}, {}, {}", options.vocabulary, options.layers,
-        options.width);
+        "LanguageModel: vocabulary, layers and width must be positive, got {}, {}, {}", options.vocabulary,
+        options.layers, options.width);
   check(options.dense_layers >= 0 && options.dense_layers <= options.layers,
         "LanguageModel: dense_layers must be between 0 and layers, got {} of {}", options.dense_layers, options.layers);
   check(options.balance_weight >= 0 && options.z_weight >= 0,
-        "LanguageModel: loss weights must not be negative, got balance_weight = {}, z_weight = {}", options.balance_weight,
-        options.z_weight);
+        "LanguageModel: loss weights must not be negative, got balance_weight = {}, z_weight = {}",
+        options.balance_weight, options.z_weight);
   if (options.dense_hidden == 0) options.dense_hidden = options.moe.router.top_k * options.moe.hidden;
   return options;
 }
 
 // Residual branches start smaller the more of them there are, so that the sum keeps its size.
-double residual_gain(const LanguageModelOptions& options) { return 1 / std::sqrt(2 * static_cast<double>(options.layers)); }
+double residual_gain(const LanguageModelOptions& options) {
+  return 1 / std::sqrt(2 * static_cast<double>(options.layers));
+}
 
 Tensor mean_of(const std::vector<Tensor>& values) {
   if (values.empty()) return {};
@@ -58,14 +60,20 @@ Block::Output recomputed(const Block& block, const Tensor& x, const nn::Context&
 
 Block::Block(const LanguageModelOptions& options, bool is_moe, nn::Initializer& init)
     : attention_norm(options.width),
-      attention({.width = options.width, .heads = options.heads, .kv_heads = options.kv_heads, .qk_norm = options.qk_norm,
-                 .rope_base = options.rope_base, .output_gain = residual_gain(options)},
+      attention({.width = options.width,
+                 .heads = options.heads,
+                 .kv_heads = options.kv_heads,
+                 .qk_norm = options.qk_norm,
+                 .rope_base = options.rope_base,
+                 .output_gain = residual_gain(options)},
                 init),
       feed_forward_norm(options.width),
       attention_dropout(options.dropout, nn::Purpose::attention_dropout),
       feed_forward_dropout(options.dropout) {
-  if (is_moe) moe.emplace(options.width, options.moe, init, residual_gain(options));
-  else dense.emplace(options.width, options.dense_hidden, options.moe.activation, init, residual_gain(options));
+  if (is_moe)
+    moe.emplace(options.width, options.moe, init, residual_gain(options));
+  else
+    dense.emplace(options.width, options.dense_hidden, options.moe.activation, init, residual_gain(options));
 }
 
 Block::Output Block::operator()(const Tensor& x, const nn::Context& context, nn::KeyValueCache* cache) const {
@@ -83,9 +91,9 @@ LanguageModel::LanguageModel(const LanguageModelOptions& wanted, uint64_t seed)
 LanguageModel::LanguageModel(const LanguageModelOptions& complete, nn::Initializer init)
     : options(complete), embedding(complete.vocabulary, complete.width, init), norm(complete.width) {
   for (int64_t i = 0; i < options.layers; ++i) blocks.emplace_back(options, i >= options.dense_layers, init);
-  head = options.tie_embeddings
-             ? embedding.weight.tie()
-             : nn::Parameter(init.normal({options.vocabulary, options.width}, 1 / std::sqrt(static_cast<double>(options.width))));
+  // Small logits: the first loss is near log(vocabulary).
+  head = options.tie_embeddings ? embedding.weight.tie()
+                                : nn::Parameter(init.normal({options.vocabulary, options.width}, 0.02));
 }
 
 LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Context& context,
@@ -108,14 +116,18 @@ LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Cont
   return hidden;
 }
 
-Tensor LanguageModel::operator()(const Array& tokens, const nn::Context& context, std::vector<nn::KeyValueCache>* caches) const {
+Tensor LanguageModel::operator()(const Array& tokens, const nn::Context& context,
+                                 std::vector<nn::KeyValueCache>* caches) const {
   return forward(tokens, context, caches).logits;
 }
 
 Losses LanguageModel::losses(const Array& tokens, const Array& targets, const nn::Context& context) const {
   Hidden hidden = forward(tokens, context, nullptr);
-  Losses losses{.cross_entropy = moxie::cross_entropy(hidden.logits, targets), .balance = {}, .z = {},
-                .erc = mean_of(hidden.erc), .routings = std::move(hidden.routings)};
+  Losses losses{.cross_entropy = moxie::cross_entropy(hidden.logits, targets),
+                .balance = {},
+                .z = {},
+                .erc = mean_of(hidden.erc),
+                .routings = std::move(hidden.routings)};
   if (!losses.routings.empty()) {
     losses.balance = balance_loss(losses.routings, options.balance);
     losses.z = z_loss(losses.routings);
@@ -143,8 +155,10 @@ double training_flops(const LanguageModelOptions& wanted, int64_t tokens, int64_
   const double per_hidden = static_cast<double>(projection_width(options.moe.activation, 1)) + 1;
   const auto dense_layers = static_cast<double>(options.dense_layers), layers = static_cast<double>(options.layers);
   const double router = width * static_cast<double>(options.moe.router.experts);
-  const double weights = layers * (projections + attention) + dense_layers * per_hidden * width * static_cast<double>(options.dense_hidden) +
-                         (layers - dense_layers) * (per_hidden * width * active + router) + width * static_cast<double>(options.vocabulary);
+  const double weights = layers * (projections + attention) +
+                         dense_layers * per_hidden * width * static_cast<double>(options.dense_hidden) +
+                         (layers - dense_layers) * (per_hidden * width * active + router) +
+                         width * static_cast<double>(options.vocabulary);
   return 6 * static_cast<double>(tokens) * weights;
 }
 

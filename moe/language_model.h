@@ -15,14 +15,14 @@ struct LanguageModelOptions {
   int64_t layers = 4;
   int64_t width = 128;
   int64_t heads = 4;
-  int64_t kv_heads = 0;      // 0: as many as heads
+  int64_t kv_heads = 0;  // 0: as many as heads
   bool qk_norm = false;
   double rope_base = 10000;
   int64_t dense_layers = 0;  // the first so many blocks are dense
   int64_t dense_hidden = 0;  // of a dense block; 0: top_k * moe.hidden, the MoE's active size
   double dropout = 0;        // after attention and feed-forward
   bool tie_embeddings = false;
-  bool recompute = false;    // blocks keep only their input and run again in the backward pass
+  bool recompute = false;  // blocks keep only their input and run again in the backward pass
   double balance_weight = 0.01;
   BalanceNormalization balance = BalanceNormalization::switch_;
   double z_weight = 0;
@@ -30,9 +30,9 @@ struct LanguageModelOptions {
 };
 
 struct Losses {
-  Tensor cross_entropy;  // mean over the tokens, nats
-  Tensor balance, z;     // over the MoE layers, before their weights; undefined without MoE layers
-  Tensor erc;            // mean over the MoE layers; undefined where it wasn't computed
+  Tensor cross_entropy;           // mean over the tokens, nats
+  Tensor balance, z;              // over the MoE layers, before their weights; undefined without MoE layers
+  Tensor erc;                     // mean over the MoE layers; undefined where it wasn't computed
   std::vector<Routing> routings;  // one per MoE layer
 
   // (cross_entropy + balance_weight balance + z_weight z) / micro_batches + erc, whose backward accumulates over them.
@@ -71,7 +71,8 @@ struct LanguageModel {
   LanguageModel(const LanguageModelOptions& wanted, uint64_t seed);
 
   // tokens [batch, time] (i32) -> logits [batch, time, vocabulary]. `caches`, one per block, continue earlier tokens.
-  Tensor operator()(const Array& tokens, const nn::Context& context, std::vector<nn::KeyValueCache>* caches = nullptr) const;
+  Tensor operator()(const Array& tokens, const nn::Context& context,
+                    std::vector<nn::KeyValueCache>* caches = nullptr) const;
   // The losses of predicting targets [batch, time] (i32) from tokens.
   Losses losses(const Array& tokens, const Array& targets, const nn::Context& context) const;
   static void visit(auto& self, auto&& f) {

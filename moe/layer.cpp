@@ -7,10 +7,11 @@ MoeLayer::MoeLayer(int64_t width, const MoeOptions& wanted, nn::Initializer& ini
     : options(wanted),
       router(width, wanted.router, init),
       experts(wanted.router.experts, width, wanted.hidden, wanted.activation, init, output_gain) {
-  check(!options.erc || options.router.projection == 0,
-        "MoeLayer: the ERC loss needs router rows of the model's width, the router works in a projected space of {}; set "
-        "projection to 0 or erc to false",
-        options.router.projection);
+  check(
+      !options.erc || options.router.projection == 0,
+      "MoeLayer: the ERC loss needs router rows of the model's width, the router works in a projected space of {}; set "
+      "projection to 0 or erc to false",
+      options.router.projection);
   check(options.erc_alpha >= 0, "MoeLayer: erc_alpha must not be negative, got {}", options.erc_alpha);
 }
 

@@ -17,9 +17,9 @@ struct MoeOptions {
 };
 
 struct MoeOutput {
-  Tensor y;         // [tokens, width]
+  Tensor y;  // [tokens, width]
   Routing routing;
-  Tensor erc;       // scalar; undefined where it wasn't computed
+  Tensor erc;  // scalar; undefined where it wasn't computed
 };
 
 struct MoeLayer {

@@ -50,8 +50,8 @@ Tensor weighted_share(const Tensor& scores, const Array& load) {
   check(scores.shape().rank() == 2 && load.shape() == Shape({scores.dim(1)}) && load.options() == scores.options(),
         "weighted_share: scores must be [tokens, experts] and load [experts] of the same dtype, got {} {} and {} {}",
         scores.shape(), name_of(scores.dtype()), load.shape(), name_of(load.dtype()));
-  check(scores.dtype() == Dtype::f32 || scores.dtype() == Dtype::f64, "weighted_share: scores must be f32 or f64, got {}",
-        name_of(scores.dtype()));
+  check(scores.dtype() == Dtype::f32 || scores.dtype() == Dtype::f64,
+        "weighted_share: scores must be f32 or f64, got {}", name_of(scores.dtype()));
   const int64_t tokens = scores.dim(0), experts = scores.dim(1);
   const Array value = Array::empty({tokens}, scores.options());
   const double share = tokens == 0 ? 0 : 1 / static_cast<double>(tokens);
@@ -63,16 +63,18 @@ Tensor weighted_share(const Tensor& scores, const Array& load) {
       loss = Array::full({}, static_cast<double>(*reduce_sum(value, 1, tokens, 1).data<T>()) * share, scores.options());
     }
   });
-  return record("weighted_share", loss, {scores}, [z = scores.value(), load, value, share](std::span<const Array> dy, Grads& grads) {
-    const Grads::Target dz = grads.into(0);
-    dispatch_float("backward", z.dtype(), [&]<class T>(T) {
-      if constexpr (!std::is_same_v<T, bf16>) {
-        const WeightedShareBackward<T> kernel{z.data<T>(),  load.data<T>(), value.data<T>(), dy[0].data<T>(),
-                                              dz.data<T>(), z.shape()[1],   T(share),        dz.accumulate};
-        for_rows(z.device(), kernel, z.shape()[0], z.shape()[1]);
-      }
-    });
-  });
+  return record("weighted_share", loss, {scores},
+                [z = scores.value(), load, value, share](std::span<const Array> dy, Grads& grads) {
+                  const Grads::Target dz = grads.into(0);
+                  dispatch_float("backward", z.dtype(), [&]<class T>(T) {
+                    if constexpr (!std::is_same_v<T, bf16>) {
+                      const WeightedShareBackward<T> kernel{z.data<T>(),     load.data<T>(), value.data<T>(),
+                                                            dy[0].data<T>(), dz.data<T>(),   z.shape()[1],
+                                                            T(share),        dz.accumulate};
+                      for_rows(z.device(), kernel, z.shape()[0], z.shape()[1]);
+                    }
+                  });
+                });
 }
 
 Tensor balance_loss(std::span<const Routing> layers, BalanceNormalization normalization) {
@@ -80,8 +82,8 @@ Tensor balance_loss(std::span<const Routing> layers, BalanceNormalization normal
   const auto tokens = static_cast<double>(layers[0].tokens), experts = static_cast<double>(layers[0].experts);
   for (const Routing& routing : layers)
     check(routing.scores.shape() == layers[0].scores.shape() && routing.top_k == layers[0].top_k,
-          "balance_loss: layers must agree in tokens, experts and top_k, got {} top {} and {} top {}", layers[0].scores.shape(),
-          layers[0].top_k, routing.scores.shape(), routing.top_k);
+          "balance_loss: layers must agree in tokens, experts and top_k, got {} top {} and {} top {}",
+          layers[0].scores.shape(), layers[0].top_k, routing.scores.shape(), routing.top_k);
   std::vector<double> joined(static_cast<size_t>(layers[0].experts));
   for (const Routing& routing : layers) {
     const std::vector<double> load = load_of(routing);
@@ -91,7 +93,8 @@ Tensor balance_loss(std::span<const Routing> layers, BalanceNormalization normal
   for (const Routing& routing : layers) {
     const bool per_layer = normalization == BalanceNormalization::switch_;
     const double scale = experts / (per_layer ? tokens * static_cast<double>(routing.top_k) : tokens);
-    terms.push_back(weighted_share(routing.scores, scaled_load(per_layer ? load_of(routing) : joined, scale, routing.scores.options())));
+    terms.push_back(weighted_share(
+        routing.scores, scaled_load(per_layer ? load_of(routing) : joined, scale, routing.scores.options())));
   }
   return mean_of(terms);
 }

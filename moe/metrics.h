@@ -18,9 +18,9 @@ LoadMetrics load_metrics(const Routing& routing);
 LoadMetrics load_metrics(const std::vector<int64_t>& load);
 
 struct CouplingMetrics {
-  std::vector<double> epsilon;   // the noise bound of each expert: how far apart the router's rows are
-  std::vector<double> matrix;    // M without noise, row-major [experts, experts]
-  int64_t violations = 0;        // of the 2 n (n - 1) ERC constraints at the given alpha
+  std::vector<double> epsilon;                    // the noise bound of each expert: how far apart the router's rows are
+  std::vector<double> matrix;                     // M without noise, row-major [experts, experts]
+  int64_t violations = 0;                         // of the 2 n (n - 1) ERC constraints at the given alpha
   double log_diagonal = 0, log_off_diagonal = 0;  // means of log M: the loss can also fall by shrinking M as a whole
 };
 CouplingMetrics coupling_metrics(const MoeLayer& layer, double alpha);

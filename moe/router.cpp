@@ -79,7 +79,8 @@ std::string describe(const RouterOptions& options) {
   if (options.kind == RouterKind::perturbed_cosine)
     text += fmt::format(", tau_expert {:g}, tau_token {:g}", options.tau_expert, options.tau_token);
   text += options.bias ? ", bias after selection" : ", no bias";
-  if (options.projection > 0) text += fmt::format(", projection {}{}", options.projection, options.projection_bias ? " with bias" : "");
+  if (options.projection > 0)
+    text += fmt::format(", projection {}{}", options.projection, options.projection_bias ? " with bias" : "");
   return text;
 }
 
@@ -90,8 +91,7 @@ Router::Router(int64_t width, const RouterOptions& wanted, nn::Initializer& init
   weight = nn::Parameter(init.normal({options.experts, space}, 1 / std::sqrt(static_cast<double>(space))));
   if (options.bias) bias = nn::Parameter(Array::zeros({options.experts}), {.decay = false});
   if (options.projection > 0) projection.emplace(width, space, init, options.projection_bias);
-  if (options.learned_temperature)
-    log_scale = nn::Parameter(Array::full({1}, std::log(first_scale)), {.decay = false});
+  if (options.learned_temperature) log_scale = nn::Parameter(Array::full({1}, std::log(first_scale)), {.decay = false});
 }
 
 Tensor Router::scores(const Tensor& x, const nn::Context& context) const {
@@ -107,7 +107,8 @@ Tensor Router::scores(const Tensor& x, const nn::Context& context) const {
     return fixed_scale == 1 ? z : z * fixed_scale;
   }
   const bool perturbed = options.kind == RouterKind::perturbed_cosine;
-  const Tensor z = cosine_scores(input, rows, perturbed ? options.tau_expert : 0, perturbed ? options.tau_token : 0, fixed_scale);
+  const Tensor z =
+      cosine_scores(input, rows, perturbed ? options.tau_expert : 0, perturbed ? options.tau_token : 0, fixed_scale);
   return log_scale ? z * learned_scale(log_scale->as(precise.dtype)) : z;
 }
 
@@ -119,15 +120,16 @@ Routing Router::operator()(const Tensor& x, const nn::Context& context) const {
 Routing route(const Tensor& scores, const Tensor& bias, int64_t top_k, Weighting weighting) {
   check(scores.shape().rank() == 2, "route: scores must be [tokens, experts], got {}", scores.shape());
   const int64_t tokens = scores.dim(0), experts = scores.dim(1);
-  check(top_k >= 1 && top_k <= experts, "route: top_k must be between 1 and experts, got top_k = {}, experts = {}", top_k,
-        experts);
+  check(top_k >= 1 && top_k <= experts, "route: top_k must be between 1 and experts, got top_k = {}, experts = {}",
+        top_k, experts);
   check(!bias.defined() || bias.shape() == Shape({experts}), "route: bias must be [experts = {}], got {}", experts,
         bias.shape());
   // A softmax over all, renormalized over the chosen, is the softmax over the chosen; this way nothing underflows.
   if (weighting != Weighting::before_top_k) {
     const TopK best = moxie::top_k(scores, top_k);
     Tensor logits = best.values;
-    if (bias.defined()) logits = logits + reshape(embedding(reshape(bias, {experts, 1}), best.indices), {tokens, top_k});
+    if (bias.defined())
+      logits = logits + reshape(embedding(reshape(bias, {experts, 1}), best.indices), {tokens, top_k});
     return make_routing(scores, softmax(logits), best.indices, experts);
   }
   const Array chosen = moxie::top_k(scores.detach(), top_k).indices;

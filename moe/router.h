@@ -32,11 +32,11 @@ struct RouterOptions {
   int64_t experts = 8;
   int64_t top_k = 2;
   Weighting weighting = Weighting::after_top_k;
-  double tau_expert = 0.1;   // tau_1, added to |r|; perturbed_cosine only
-  double tau_token = 0.1;    // tau_2, added to |x|; perturbed_cosine only
-  double scale = 1;          // factor of the score; 1 / temperature
-  bool bias = true;          // beta_0 [experts], added after the selection; never seen by selection, balance or z-loss
-  int64_t projection = 0;    // X-MoE, Tutel: score in a space of this width instead of the model's; 0: off
+  double tau_expert = 0.1;  // tau_1, added to |r|; perturbed_cosine only
+  double tau_token = 0.1;   // tau_2, added to |x|; perturbed_cosine only
+  double scale = 1;         // factor of the score; 1 / temperature
+  bool bias = true;         // beta_0 [experts], added after the selection; never seen by selection, balance or z-loss
+  int64_t projection = 0;   // X-MoE, Tutel: score in a space of this width instead of the model's; 0: off
   bool projection_bias = false;      // as in Tutel
   bool learned_temperature = false;  // Tutel: scale = exp(min(log_scale, log 100)), log_scale learned from log 2
 };
@@ -46,10 +46,10 @@ std::string describe(const RouterOptions& options);
 
 struct Router {
   RouterOptions options;
-  nn::Parameter weight;                     // [experts, width], or [experts, projection]
-  std::optional<nn::Parameter> bias;        // beta_0 [experts], starts at 0
+  nn::Parameter weight;               // [experts, width], or [experts, projection]
+  std::optional<nn::Parameter> bias;  // beta_0 [experts], starts at 0
   std::optional<nn::Linear> projection;
-  std::optional<nn::Parameter> log_scale;   // [1]
+  std::optional<nn::Parameter> log_scale;  // [1]
 
   // Throws std::invalid_argument for top_k outside [1, experts], a negative tau, or options that exclude each other.
   Router(int64_t width, const RouterOptions& wanted, nn::Initializer& init);

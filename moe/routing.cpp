@@ -14,8 +14,13 @@ void combine_rows(const Array& rows, const Array& weights, const Routing& routin
   const int64_t cols = rows.shape()[1];
   dispatch_float("combine", rows.dtype(), [&]<class T>(T) {
     using V = Accumulator<T>;
-    const Combine<T> kernel{rows.data<T>(), weights.defined() ? weights.data<V>() : nullptr,
-                            routing.slot_of_assignment.data<int32_t>(), y.data<T>(), cols, routing.top_k, accumulate};
+    const Combine<T> kernel{rows.data<T>(),
+                            weights.defined() ? weights.data<V>() : nullptr,
+                            routing.slot_of_assignment.data<int32_t>(),
+                            y.data<T>(),
+                            cols,
+                            routing.top_k,
+                            accumulate};
     for_rows(rows.device(), kernel, routing.tokens, cols * routing.top_k);
   });
 }
@@ -39,12 +44,18 @@ std::vector<int64_t> Routing::load() const {
 
 Routing make_routing(const Tensor& scores, const Tensor& weights, const Array& chosen, int64_t experts) {
   check(chosen.shape().rank() == 2 && weights.shape() == chosen.shape(),
-        "make_routing: chosen and weights must both be [tokens, top_k], got {} and {}", chosen.shape(), weights.shape());
-  check(scores.shape() == Shape({chosen.shape()[0], experts}), "make_routing: scores must be [tokens, experts] = [{}, {}], got {}",
-        chosen.shape()[0], experts, scores.shape());
+        "make_routing: chosen and weights must both be [tokens, top_k], got {} and {}", chosen.shape(),
+        weights.shape());
+  check(scores.shape() == Shape({chosen.shape()[0], experts}),
+        "make_routing: scores must be [tokens, experts] = [{}, {}], got {}", chosen.shape()[0], experts,
+        scores.shape());
   check_indices("make_routing", chosen, experts, scores.device());
-  Routing routing{.tokens = chosen.shape()[0], .experts = experts, .top_k = chosen.shape()[1], .scores = scores,
-                  .weights = weights, .chosen = chosen};
+  Routing routing{.tokens = chosen.shape()[0],
+                  .experts = experts,
+                  .top_k = chosen.shape()[1],
+                  .scores = scores,
+                  .weights = weights,
+                  .chosen = chosen};
   const CountingSort sorted = counting_sort(chosen, experts);
   routing.offsets = sorted.offsets;
   routing.token_of_slot = Array::empty({chosen.numel()}, {Dtype::i32, chosen.device()});
@@ -81,14 +92,20 @@ Tensor combine(const Tensor& rows, const Routing& routing) {
   const Array y = Array::empty({routing.tokens, rows.dim(1)}, rows.options());
   combine_rows(rows.value(), weights.value(), routing, y, false);
   return record("combine", y, {rows, weights},
-                [x = rows.value(), w = weights.value(), parts = without_tensors(routing)](std::span<const Array> dy, Grads& grads) {
+                [x = rows.value(), w = weights.value(), parts = without_tensors(routing)](std::span<const Array> dy,
+                                                                                          Grads& grads) {
                   const Array drows = grads.needs(0) ? Array::empty(x.shape(), x.options()) : Array();
                   const Array dweights = grads.needs(1) ? Array::empty(w.shape(), w.options()) : Array();
                   dispatch_float("backward", x.dtype(), [&]<class T>(T) {
                     using V = Accumulator<T>;
-                    const CombineBackward<T> kernel{x.data<T>(), w.data<V>(), parts.slot_of_assignment.data<int32_t>(),
-                                                    dy[0].data<T>(), grads.needs(0) ? drows.data<T>() : nullptr,
-                                                    grads.needs(1) ? dweights.data<V>() : nullptr, x.shape()[1], parts.top_k};
+                    const CombineBackward<T> kernel{x.data<T>(),
+                                                    w.data<V>(),
+                                                    parts.slot_of_assignment.data<int32_t>(),
+                                                    dy[0].data<T>(),
+                                                    grads.needs(0) ? drows.data<T>() : nullptr,
+                                                    grads.needs(1) ? dweights.data<V>() : nullptr,
+                                                    x.shape()[1],
+                                                    parts.top_k};
                     for_rows(x.device(), kernel, parts.tokens, x.shape()[1] * parts.top_k);
                   });
                   if (grads.needs(0)) grads.give(0, drows);

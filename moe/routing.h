@@ -9,10 +9,10 @@ namespace moxie::moe {
 // the slots [offsets[e], offsets[e + 1]). Nothing is dropped: there are tokens * top_k slots.
 struct Routing {
   int64_t tokens = 0, experts = 0, top_k = 0;
-  Tensor scores;          // [tokens, experts], z: what selection, balance and z-loss see
-  Tensor weights;         // [tokens, top_k], of the chosen experts in the output
-  Array chosen;           // [tokens, top_k] i32, expert of each assignment, best score first
-  Array offsets = {};     // [experts + 1] i32
+  Tensor scores;                  // [tokens, experts], z: what selection, balance and z-loss see
+  Tensor weights;                 // [tokens, top_k], of the chosen experts in the output
+  Array chosen;                   // [tokens, top_k] i32, expert of each assignment, best score first
+  Array offsets = {};             // [experts + 1] i32
   Array token_of_slot = {};       // [tokens * top_k] i32
   Array slot_of_assignment = {};  // [tokens, top_k] i32
 

@@ -11,8 +11,9 @@ AttentionOptions completed(AttentionOptions options) {
   check(options.kv_heads >= 1 && options.heads % options.kv_heads == 0,
         "Attention: kv_heads must divide heads, got heads = {}, kv_heads = {}", options.heads, options.kv_heads);
   if (options.head_dim == 0) {
-    check(options.width % options.heads == 0, "Attention: heads must divide width, got width = {}, heads = {}; or set head_dim",
-          options.width, options.heads);
+    check(options.width % options.heads == 0,
+          "Attention: heads must divide width, got width = {}, heads = {}; or set head_dim", options.width,
+          options.heads);
     options.head_dim = options.width / options.heads;
   }
   check(options.head_dim >= 2 && options.head_dim % 2 == 0, "Attention: head_dim must be even and positive, got {}",
@@ -29,11 +30,17 @@ Array append(const Array& cache, int64_t length, const Array& rows) {
     const int64_t capacity = std::max<int64_t>(needed, cache.defined() ? 2 * cache.shape()[1] : 64);
     grown = Array::zeros(shape.with(1, capacity), rows.options());
     if (cache.defined())
-      for (int64_t b = 0; b < shape[0]; ++b) grown.rows(b, 1).reshape(shape.with(1, capacity).without(0)).rows(0, length).copy_from(
-          cache.rows(b, 1).reshape(cache.shape().without(0)).rows(0, length));
+      for (int64_t b = 0; b < shape[0]; ++b)
+        grown.rows(b, 1)
+            .reshape(shape.with(1, capacity).without(0))
+            .rows(0, length)
+            .copy_from(cache.rows(b, 1).reshape(cache.shape().without(0)).rows(0, length));
   }
   for (int64_t b = 0; b < shape[0]; ++b)
-    grown.rows(b, 1).reshape(grown.shape().without(0)).rows(length, shape[1]).copy_from(rows.rows(b, 1).reshape(shape.without(0)));
+    grown.rows(b, 1)
+        .reshape(grown.shape().without(0))
+        .rows(length, shape[1])
+        .copy_from(rows.rows(b, 1).reshape(shape.without(0)));
   return grown;
 }
 
@@ -62,7 +69,8 @@ Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCa
         options.width, x.shape());
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
   const Tensor projected = reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim});
-  const Tensor turned = rope(normalized(projected, context), heads + kv_heads, context.first_position, options.rope_base);
+  const Tensor turned =
+      rope(normalized(projected, context), heads + kv_heads, context.first_position, options.rope_base);
   Tensor mixed;
   if (cache == nullptr) {
     mixed = packed_attention(turned, heads, kv_heads);
@@ -73,7 +81,8 @@ Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCa
     cache->keys = append(cache->keys, cache->length, slice(turned, 2, heads, kv_heads).value());
     cache->values = append(cache->values, cache->length, slice(turned, 2, heads + kv_heads, kv_heads).value());
     cache->length += x.dim(1);
-    const Tensor keys = slice(Tensor(cache->keys), 1, 0, cache->length), values = slice(Tensor(cache->values), 1, 0, cache->length);
+    const Tensor keys = slice(Tensor(cache->keys), 1, 0, cache->length),
+                 values = slice(Tensor(cache->values), 1, 0, cache->length);
     mixed = attention(slice(turned, 2, 0, heads), keys, values);
   }
   return output(reshape(mixed, {x.dim(0), x.dim(1), heads * options.head_dim}), context);

@@ -12,13 +12,13 @@ namespace moxie::nn {
 enum class Purpose : uint32_t { initialize, dropout, attention_dropout, erc_proxy, router_noise, data, sample };
 
 struct Context {
-  bool training = false;        // dropout and noise act, auxiliary losses are computed
-  Dtype dtype = Dtype::f32;     // of activations and matmul operands
+  bool training = false;     // dropout and noise act, auxiliary losses are computed
+  Dtype dtype = Dtype::f32;  // of activations and matmul operands
   uint64_t seed = 0;
-  uint32_t step = 0;            // optimizer step: draws are the same in every pass of one step
+  uint32_t step = 0;  // optimizer step: draws are the same in every pass of one step
   uint32_t layer = 0;
-  uint32_t micro_batch = 0;     // which part of the step's batch this is
-  int64_t first_position = 0;   // of the first token, in sampling with a cache
+  uint32_t micro_batch = 0;    // which part of the step's batch this is
+  int64_t first_position = 0;  // of the first token, in sampling with a cache
 
   Context at_layer(int64_t index) const {
     Context context = *this;

@@ -19,7 +19,8 @@ template <class Kernel> Array draw(const Shape& shape, double scale, uint64_t se
 }  // namespace
 
 Array Initializer::normal(const Shape& shape, double standard_deviation) {
-  check(standard_deviation >= 0, "Initializer: the standard deviation must not be negative, got {}", standard_deviation);
+  check(standard_deviation >= 0, "Initializer: the standard deviation must not be negative, got {}",
+        standard_deviation);
   return draw<FillNormal>(shape, standard_deviation, seed_, stream_++);
 }
 

@@ -21,7 +21,8 @@ Tensor Linear::operator()(const Tensor& x, const Context& context) const {
 }
 
 Embedding::Embedding(int64_t vocabulary, int64_t width, Initializer& init, double standard_deviation) {
-  check(vocabulary >= 1 && width >= 1, "Embedding: vocabulary and width must be positive, got {} and {}", vocabulary, width);
+  check(vocabulary >= 1 && width >= 1, "Embedding: vocabulary and width must be positive, got {} and {}", vocabulary,
+        width);
   weight = Parameter(init.normal({vocabulary, width}, standard_deviation), {.decay = false});
 }
 

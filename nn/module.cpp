@@ -22,8 +22,9 @@ void set_values(std::vector<NamedParameter>& parameters, const std::vector<Named
           "load: tensor '{}' is {} {} in the file and {} {} in the model", named.name, name_of(given.dtype()),
           given.shape(), name_of(wanted.dtype()), wanted.shape());
   }
-  check(by_name.size() == parameters.size(), "load: the file has {} tensors, the model {} parameters; first unknown: '{}'",
-        by_name.size(), parameters.size(), [&] {
+  check(by_name.size() == parameters.size(),
+        "load: the file has {} tensors, the model {} parameters; first unknown: '{}'", by_name.size(),
+        parameters.size(), [&] {
           for (const auto& [name, array] : by_name) {
             bool known = false;
             for (const NamedParameter& named : parameters) known = known || named.name == name;

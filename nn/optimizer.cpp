@@ -24,7 +24,8 @@ template <class T> struct Segments {
 
 template <class T> double norm(const Segments<T>& segments, Device device) {
   std::vector<double> partial(static_cast<size_t>(segments.rows));
-  for_rows(device, SquaredGradRows<T>{segments.list.data(), segments.count(), partial.data()}, segments.rows, optimizer_row);
+  for_rows(device, SquaredGradRows<T>{segments.list.data(), segments.count(), partial.data()}, segments.rows,
+           optimizer_row);
   double total = 0;
   for (const double value : partial) total += value;
   return std::sqrt(total);
@@ -39,9 +40,10 @@ Options common_options(const std::vector<NamedParameter>& parameters) {
   if (parameters.empty()) return {};
   const Options first = parameters[0].parameter.value().options();
   for (const NamedParameter& named : parameters)
-    check(named.parameter.value().options() == first, "AdamW: parameters must share dtype and device, '{}' is {} on {}, '{}' {} on {}",
-          parameters[0].name, name_of(first.dtype), first.device.name(), named.name,
-          name_of(named.parameter.value().dtype()), named.parameter.value().device().name());
+    check(named.parameter.value().options() == first,
+          "AdamW: parameters must share dtype and device, '{}' is {} on {}, '{}' {} on {}", parameters[0].name,
+          name_of(first.dtype), first.device.name(), named.name, name_of(named.parameter.value().dtype()),
+          named.parameter.value().device().name());
   return first;
 }
 
@@ -56,7 +58,8 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options
   common_options(parameters);
   for (NamedParameter& named : parameters) {
     const Array& value = named.parameter.value();
-    Slot slot{std::move(named), Array::zeros(value.shape(), value.options()), Array::zeros(value.shape(), value.options())};
+    Slot slot{std::move(named), Array::zeros(value.shape(), value.options()),
+              Array::zeros(value.shape(), value.options())};
     slots_.push_back(std::move(slot));
   }
 }
@@ -78,14 +81,21 @@ double AdamW::step(double lr, double divisor) {
       }
       grad_length = norm(segments, kind.device) / divisor;
       if (!std::isfinite(grad_length))
-        throw std::runtime_error(fmt::format("AdamW: the gradient's norm is {} at step {}; lower the learning rate or look for NaN in the data",
-                                             grad_length, steps_));
+        throw std::runtime_error(fmt::format(
+            "AdamW: the gradient's norm is {} at step {}; lower the learning rate or look for NaN in the data",
+            grad_length, steps_));
       const double clip = options_.clip > 0 && grad_length > options_.clip ? options_.clip / grad_length : 1;
       ++steps_;
       const auto at = static_cast<double>(steps_);
-      const AdamWRows<T> kernel{segments.list.data(), segments.count(), T(lr), T(options_.beta1), T(options_.beta2),
-                                T(options_.epsilon), T(1 - std::pow(options_.beta1, at)),
-                                T(1 - std::pow(options_.beta2, at)), T(clip / divisor)};
+      const AdamWRows<T> kernel{segments.list.data(),
+                                segments.count(),
+                                T(lr),
+                                T(options_.beta1),
+                                T(options_.beta2),
+                                T(options_.epsilon),
+                                T(1 - std::pow(options_.beta1, at)),
+                                T(1 - std::pow(options_.beta2, at)),
+                                T(clip / divisor)};
       for_rows(kind.device, kernel, segments.rows, optimizer_row);
     }
   });

@@ -20,7 +20,9 @@ Parameter Parameter::tie() const {
 Tensor Parameter::as(Dtype dtype) const {
   check(state_ != nullptr, "Parameter: not initialised; give it a value first");
   if (dtype == state_->value.dtype()) return state_->leaf;
-  check(dtype == Dtype::bf16, "Parameter: a {} parameter computes in its own dtype or in bf16, asked for {}; convert the model with to(model, dtype)",
+  check(dtype == Dtype::bf16,
+        "Parameter: a {} parameter computes in its own dtype or in bf16, asked for {}; convert the model with "
+        "to(model, dtype)",
         name_of(state_->value.dtype()), name_of(dtype));
   if (!state_->copy.defined()) state_->copy = state_->value.to(dtype);
   return Tensor(state_->copy, state_->leaf.node(), 0);

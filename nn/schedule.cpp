@@ -25,8 +25,9 @@ Decay decay_from_name(std::string_view name) {
 }
 
 double Schedule::at(int64_t step) const {
-  check(steps >= 1 && warmup >= 0 && final_share >= 0, "Schedule: steps must be positive, warmup and final_share not negative, got {}, {}, {}",
-        steps, warmup, final_share);
+  check(steps >= 1 && warmup >= 0 && final_share >= 0,
+        "Schedule: steps must be positive, warmup and final_share not negative, got {}, {}, {}", steps, warmup,
+        final_share);
   if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
   if (decay == Decay::constant) return peak;
   const auto span = static_cast<double>(std::max<int64_t>(steps - 1 - warmup, 1));

@@ -116,7 +116,8 @@ class Parser final {
         ->check(CLI::NonNegativeNumber);
     add("--eval-every", "steps between validations; 0: a twelfth of the run", &Configuration::eval_every);
     add("--eval-batches", "batches of each validation on the way", &Configuration::eval_batches);
-    add("--final-tokens", "at most so many tokens in the last validation; 0: all", &Configuration::final_tokens);
+    add("--final-tokens", "at most so many tokens in the last validation, with --minutes maybe fewer; 0: all",
+        &Configuration::final_tokens);
     add("--sample-every", "steps between samples; 0: none, -1: a quarter of the run", &Configuration::sample_every);
     add("--sample-bytes", "of the sample at the end", &Configuration::sample_bytes);
     add("--validation-share", "of the text, from its end", &Configuration::validation_share);

@@ -300,15 +300,16 @@ train::Figure bytes_figure(const Run& run, const Evaluation& evaluation) {
                        .columns = 1};
   figure.share_colors = true;
   for (size_t layer = 0; layer < blocks.size(); ++layer) {
-    train::HeatMap map{.title = fmt::format("Layer {}", blocks[layer]),
-                       .x_label = layer + 1 == blocks.size() ? "byte" : "",
-                       .y_label = "expert",
-                       .width = 1000,
-                       .height = std::clamp(16.0 * static_cast<double>(experts) + 60, 150.0, 560.0),
-                       .rows = experts,
-                       .columns = static_cast<int64_t>(bytes.size()),
-                       .range = train::Range{0, 1},
-                       .color_label = "share of tokens"};
+    train::HeatMap map{
+        .title = fmt::format("Layer {}", blocks[layer]),
+        .x_label = layer + 1 == blocks.size() ? "byte" : "",
+        .y_label = "expert",
+        .width = 1000,
+        .height = std::clamp((experts <= 16 ? 16.0 : 7.0) * static_cast<double>(experts) + 60, 150.0, 700.0),
+        .rows = experts,
+        .columns = static_cast<int64_t>(bytes.size()),
+        .range = train::Range{0, 1},
+        .color_label = "share of tokens"};
     for (const int64_t byte : bytes) map.column_labels.push_back(byte_label(byte));
     for (int64_t expert = 0; expert < experts; ++expert)
       for (const int64_t byte : bytes) {

@@ -53,18 +53,27 @@ class Loop final {
 
   // The validation loss of the untrained model; and how long validation and sampling take.
   void measure_beginning() {
-    const Clock::time_point before = Clock::now();
-    const auto first = evaluate(run_, c_.eval_batches);
+    train::StepTimer batches;
+    Clock::time_point before = Clock::now();
+    const auto lap = [&] {
+      const double seconds = seconds_since(before);
+      before = Clock::now();
+      return seconds;
+    };
+    const auto first = evaluate(run_, c_.eval_batches, [&] {
+      batches.add(lap());
+      return true;
+    });
+    batches.add(lap());
+    batch_seconds_ = batches.seconds_per_step();
     run_.initial_validation_loss = first->loss;
-    const double batches =
-        std::max(1.0, static_cast<double>(first->windows * c_.micro_batches) / static_cast<double>(c_.batch));
-    batch_seconds_ = seconds_since(before) / batches;
     if (first->tokens > 0)
       fmt::print("before training: validation loss {:.4f} (a uniform guess: 5.5452)\n", first->loss);
     if (c_.steps > 0) return;
-    const Clock::time_point sampling = Clock::now();
+    continue_text(run_, prompt_of(run_), 8);  // the first time is slower
+    lap();
     continue_text(run_, prompt_of(run_), 16);
-    byte_seconds_ = seconds_since(sampling) / 16;
+    byte_seconds_ = lap() / 16;
   }
 
   void step() {
@@ -120,10 +129,18 @@ class Loop final {
     costs.step = timed_.empty() ? median : sum / static_cast<double>(timed_.size());
     costs.validation = static_cast<double>(c_.eval_batches) * batch_seconds_;
     costs.sample = sample_on_the_way * byte_seconds_;
+    // The last validation takes at most a tenth of the time.
     const int64_t batch_tokens = c_.tokens_per_step() / c_.micro_batches;
     const int64_t all = run_.data.validation_bytes() / batch_tokens + 1, limit = final_batches(c_);
-    const double batches = static_cast<double>(limit == 0 ? all : std::min(limit, all));
-    costs.end = batches * batch_seconds_ + static_cast<double>(c_.sample_bytes) * byte_seconds_ + plot_seconds();
+    const int64_t affordable =
+        std::max(c_.eval_batches, static_cast<int64_t>(0.1 * budget / std::max(batch_seconds_, 1e-6)));
+    int64_t batches = limit == 0 ? all : std::min(limit, all);
+    if (batches > affordable) {
+      batches = affordable;
+      c_.final_tokens = batches * batch_tokens;
+    }
+    costs.end = static_cast<double>(batches) * batch_seconds_ + static_cast<double>(c_.sample_bytes) * byte_seconds_ +
+                plot_seconds();
     c_.steps = steps_within(budget, elapsed, run_.step, costs, c_);
     fmt::print("a step takes {:.0f} ms: {} steps until {}\n", 1000 * costs.step, c_.steps,
                train::format_duration(budget));

@@ -89,7 +89,8 @@ template <class T> struct ExpertPull {
     const T *total = sums, *norms = expert_norm;
     T* out = pull;
     const T shift = tau_expert;
-    team.each(experts, [=](int64_t e) { out[e] = -total[e] * inverse_or_zero(norms[e] + shift) * inverse_or_zero(norms[e]); });
+    team.each(experts,
+              [=](int64_t e) { out[e] = -total[e] * inverse_or_zero(norms[e] + shift) * inverse_or_zero(norms[e]); });
   }
 };
 

@@ -93,6 +93,9 @@ TEST_CASE("math: accuracy over the whole range of float") {
   check_accuracy(
       "exp", 2.0, [](float x) { return math::exp(x); }, [](double x) { return std::exp(x); });
   check_accuracy(
+      "exp_nonpositive", 2.0, [](float x) { return math::exp_nonpositive(-math::abs(x)); },
+      [](double x) { return std::exp(-std::abs(x)); });
+  check_accuracy(
       "log", 2.0, [](float x) { return math::log(x); }, [](double x) { return std::log(x); });
   check_accuracy(
       "log1p", 3.0, [](float x) { return math::log1p(x); }, [](double x) { return std::log1p(x); });
@@ -208,14 +211,63 @@ TEST_CASE("math: exp overflows and underflows where it should") {
 
 TEST_CASE("math: exp never decreases on its way to zero") {
   const uint32_t first = std::bit_cast<uint32_t>(-86.0f), last = std::bit_cast<uint32_t>(-105.0f);
-  float above = math::exp(-86.0f);
+  float above = math::exp(-86.0f), above_nonpositive = math::exp_nonpositive(-86.0f);
   int64_t rises = 0;
   for (uint32_t bits = first; bits <= last; ++bits) {
-    const float value = math::exp(std::bit_cast<float>(bits));
-    rises += value > above;
+    const float value = math::exp(std::bit_cast<float>(bits)),
+                nonpositive = math::exp_nonpositive(std::bit_cast<float>(bits));
+    rises += value > above || nonpositive > above_nonpositive;
     above = value;
+    above_nonpositive = nonpositive;
   }
   CHECK(rises == 0);
+}
+
+TEST_CASE("math: exp_nonpositive, its ends and just above zero") {
+  CHECK(math::exp_nonpositive(-infinity) == 0.0f);
+  CHECK(math::exp_nonpositive(-1e30f) == 0.0f);
+  CHECK(math::exp_nonpositive(-103.9f) == smallest);
+  CHECK(math::exp_nonpositive(-104.0f) == 0.0f);
+  CHECK(math::exp_nonpositive(0.0f) == 1.0f);
+  CHECK(math::exp_nonpositive(-0.0f) == 1.0f);
+  CHECK(std::isnan(math::exp_nonpositive(quiet_nan)));
+  CHECK(std::isnan(math::exp_nonpositive(-quiet_nan)));
+  CHECK(ulps_between(math::exp_nonpositive(1e-6f), std::exp(1e-6)) <= 2);
+  CHECK(ulps_between(math::exp_nonpositive(40.0f), std::exp(40.0)) <= 2);
+  CHECK(math::exp_nonpositive(-2.0) == std::exp(-2.0));
+}
+
+TEST_CASE("math: the normal distribution and its density, relative to themselves") {
+  struct Part {
+    float last;
+    double bound;
+  };
+  // the bound grows with x^2: the error of the rounded square times the slope of exp
+  for (const Part& part : {Part{2.0f, 4e-7}, Part{5.0f, 1.5e-6}, Part{13.0f, 1.1e-5}}) {
+    double worst = 0, worst_density = 0;
+    for (float x = -part.last; x <= part.last; x += 1.0f / 4099) {
+      const math::Normal got = math::normal(x);
+      const double at = static_cast<double>(x), probability = 0.5 * std::erfc(-at / std::sqrt(2.0));
+      const double density = std::exp(-0.5 * at * at) / std::sqrt(2 * std::acos(-1.0));
+      worst = std::max(worst, std::abs(static_cast<double>(got.probability) / probability - 1));
+      worst_density = std::max(worst_density, std::abs(static_cast<double>(got.density) / density - 1));
+    }
+    CAPTURE(part.last);
+    CHECK(worst <= part.bound);
+    CHECK(worst_density <= part.bound);
+  }
+  for (const float x : {14.5f, 100.0f, 1e30f, infinity}) {
+    CAPTURE(x);
+    CHECK(math::normal(-x).probability == 0.0f);
+    CHECK(math::normal(x).probability == 1.0f);
+    CHECK(math::normal(x).density == 0.0f);
+    CHECK(math::normal(-x).density == 0.0f);
+  }
+  CHECK(math::normal(0.0f).probability == 0.5f);
+  CHECK(std::isnan(math::normal(quiet_nan).probability));
+  CHECK(std::isnan(math::normal(-quiet_nan).density));
+  CHECK(math::normal(1.0).probability == doctest::Approx(0.84134474606854293).epsilon(1e-15));
+  CHECK(math::normal(1.0).density == doctest::Approx(0.24197072451914337).epsilon(1e-15));
 }
 
 TEST_CASE("math: tanh and erf are odd and stay within one") {

@@ -79,7 +79,7 @@ TEST_CASE("random_block: where key and block go in the counter") {
 
 TEST_CASE("random: an element is the same drawn alone, in its block and in a row") {
   for (const uint64_t first : {uint64_t{0}, uint64_t{1}, uint64_t{2}, uint64_t{3}, (uint64_t{1} << 34) - 6}) {
-    for (const int64_t n : {0, 1, 2, 3, 4, 5, 8, 31, 33, 200}) {
+    for (const int64_t n : {0, 1, 2, 3, 4, 5, 8, 31, 33, 200, 255, 256, 257, 1000}) {
       const std::vector<float> z = draw_normal(key, first, n), u = draw_uniform(key, first, n);
       int64_t different = 0;
       for (int64_t i = 0; i < n; ++i) {

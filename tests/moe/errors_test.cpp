@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every check in moe/ says.
 #include "moe/cosine_scores.h"
+#include "moe/language_model_config.h"
 #include "moe/metrics.h"
-#include "moe/sample.h"
+#include "moe/sample_window.h"
 #include "tests/moe/support.h"
 
 namespace moxie::moe {
@@ -234,6 +235,12 @@ TEST_CASE("errors of the language model and of sampling") {
       {[&] { sample(whole, unknown, {}); }, "embedding"},
       {[&] { sample(whole, prompt, {.tokens = -1}); },
        "sample: tokens, temperature and top_k must not be negative and top_p in (0, 1], got -1"},
+      {[&] { sample_window(whole, prompt, {}, 0); }, "sample: context must be at least 1, got 0"},
+      {[] { language_model_options_from_json("{\"layer\": 3}"); }, "layer"},
+      {[] { language_model_options_from_json("{\"layers\": \"3\"}"); }, "layers"},
+      {[] { language_model_options_from_json("{\"layers\": 3"); }, "language model options"},
+      {[] { language_model_options_from_json("{\"moe.activation\": \"tanh\"}"); }, "tanh"},
+      {[] { restore_language_model({}); }, "model"},
       {drawing({.temperature = -1}), "must not be negative"},
       {drawing({.temperature = NAN}), "must not be negative"},
       {drawing({.top_k = -1}), "must not be negative"},

@@ -2,6 +2,7 @@
 // Drawing tokens, and generation with the cache against the whole forward pass.
 #include "moe/sample.h"
 
+#include "moe/sample_window.h"
 #include "tests/moe/support.h"
 
 namespace moxie::moe {
@@ -35,6 +36,7 @@ TEST_CASE("draw_token follows the softmax, temperature, top k and top p") {
   check_near(frequencies(logits, {.top_p = 0.4}), {0, 1, 0, 0});
   check_near(frequencies(logits, {.top_p = 0.6}), {0, 2 / 3.0, 0, 1 / 3.0});
   check_near(frequencies(logits, {.top_p = 0.9}), {0.2 / 0.95, 0.5 / 0.95, 0, 0.25 / 0.95});
+  check_near(frequencies({2, 2, 2, 2}, {.top_p = 0.5}), {0.5, 0.5, 0, 0});  // what reaches p is enough
   // Top p is a share of what top k left.
   check_near(frequencies(logits, {.top_k = 3, .top_p = 0.53}), {0, 2 / 3.0, 0, 1 / 3.0});
   // Equal logits: the lowest token first; impossible tokens never; large logits don't overflow.
@@ -113,6 +115,29 @@ TEST_CASE("sampling is a function of its seed, and can be ended") {
   CHECK(ended == seen);
   CHECK(sample(model, prompt, {.tokens = 0}).empty());
   for (const nn::NamedParameter& named : nn::parameters(model)) CHECK_FALSE(named.parameter.grad().defined());
+}
+
+TEST_CASE("a window: as sampling while the context lasts, then from its last half") {
+  const LanguageModel model = sharp_model();
+  const std::vector<int32_t> prompt{7, 3, 11};
+  const SampleOptions options{.tokens = 40, .seed = 5};
+  CHECK(sample_window(model, prompt, options, 100) == sample(model, prompt, options));
+  const std::vector<int32_t> all = sample_window(model, prompt, options, 8);
+  REQUIRE(all.size() == 40);
+  // The first part fills the context of 8 and draws one more; the next starts from the last 4 tokens.
+  std::vector<int32_t> text = prompt;
+  const std::vector<int32_t> first = sample(model, prompt, {.tokens = 6, .seed = 5});
+  text.insert(text.end(), first.begin(), first.end());
+  CHECK(std::equal(text.begin() + 3, text.end(), all.begin()));
+  const std::vector<int32_t> next =
+      sample(model, std::span(text).last(4), {.tokens = 5, .seed = 5 + 0x9E3779B97F4A7C15});
+  CHECK(std::equal(next.begin(), next.end(), all.begin() + 6));
+  // A context of 1 and a prompt longer than the context work; generation ends where it is told to.
+  CHECK(sample_window(model, prompt, options, 1).size() == 40);
+  CHECK(sample_window(model, prompt, {.tokens = 2}, 2).size() == 2);
+  CHECK(sample_window(model, prompt, {.tokens = 0}, 2).empty());
+  int seen = 0;
+  CHECK(sample_window(model, prompt, options, 8, [&](int32_t) { return ++seen < 9; }).size() == 9);
 }
 
 }  // namespace

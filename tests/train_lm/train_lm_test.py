@@ -4,6 +4,7 @@
 import argparse
 import csv
 import json
+import os
 import random
 import re
 import resource
@@ -193,6 +194,17 @@ class Programs(unittest.TestCase):
         self.assertEqual(len(rows_of(folder)), steps)
         self.assertEqual(json.loads((folder / "summary.json").read_text())["steps"], steps)
 
+    def test_load_history_of_a_long_run(self):
+        """Rows are joined when there are too many, and a stop in between changes nothing."""
+        folder, options = self.folder / "long", ["--layers", "1", "--dense-layers", "0", "--steps", "1030"]
+        never = ["--sample-every", "0", "--eval-every", "5000", "--micro-batches", "1"]
+        call(TRAIN, *self.replaced("--out", folder, *options, *never, "--stop-at", "515"))
+        call(TRAIN, "--resume", "--out", folder)
+        rows = list(csv.reader((folder / "load.csv").read_text().splitlines()))[1:]
+        self.assertEqual([int(row[0]) for row in rows], list(range(4, 1029, 4)))
+        for row in rows:
+            self.assertEqual(sum(map(int, row[1:])), 4 * 4 * 16 * 2)
+
     # Other kinds of models
 
     def test_variants(self):
@@ -321,6 +333,7 @@ def main():
     parser.add_argument("--train", default="build/cpu/bin/train_lm")
     parser.add_argument("--sample", default="build/cpu/bin/sample_lm")
     arguments, rest = parser.parse_known_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads leave a busy machine to others
     TRAIN, SAMPLE = str(Path(arguments.train).resolve()), str(Path(arguments.sample).resolve())
     unittest.main(argv=[sys.argv[0], *rest])
 

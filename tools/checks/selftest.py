@@ -12,6 +12,7 @@ import formatting  # noqa: E402
 import headers  # noqa: E402
 import layering  # noqa: E402
 import links  # noqa: E402
+import readme  # noqa: E402
 import shell  # noqa: E402
 import spdx  # noqa: E402
 from repository import Repository  # noqa: E402
@@ -55,6 +56,7 @@ PLANTED = [
     (file_sizes, "docs/a.bin", "x" * 1_000_001, "docs/a.bin: 1000001 bytes"),
     (file_sizes, "core/a.o", "", "core/a.o: made by a build"),
     (file_sizes, "docs/program", "\x7fELF", "docs/program: made by a build"),
+    (readme, "examples/moe_layer.cpp", CPP + "int main() {}\n", "README.md: its program differs"),
     (spdx, "core/a.h", "#pragma once\n", "core/a.h: first line is"),
     (spdx, "cuda/a.cu", "", "cuda/a.cu: empty"),
     (spdx, "tools/a.sh", "#!/bin/sh\necho\n", "tools/a.sh: first line is"),

@@ -10,8 +10,14 @@ namespace {
 
 // Sizes of a problem whose q, k and v are arrays of their own, [batch, time, heads, head_dim].
 Attention separate_problem(const Shape& q, const Shape& k, Dtype dtype, AttentionOptions options) {
-  Attention problem{.dtype = dtype, .batch = q[0], .heads = q[2], .kv_heads = k[2], .q_length = q[1], .k_length = k[1],
-                    .head_dim = q[3], .causal = options.causal};
+  Attention problem{.dtype = dtype,
+                    .batch = q[0],
+                    .heads = q[2],
+                    .kv_heads = k[2],
+                    .q_length = q[1],
+                    .k_length = k[1],
+                    .head_dim = q[3],
+                    .causal = options.causal};
   problem.q_stride = problem.out_stride = q[2] * q[3];
   problem.k_stride = problem.v_stride = k[2] * k[3];
   problem.q_batch_stride = problem.out_batch_stride = q[1] * problem.q_stride;
@@ -21,8 +27,14 @@ Attention separate_problem(const Shape& q, const Shape& k, Dtype dtype, Attentio
 
 // Sizes of a problem whose q, k and v lie side by side in one array, [batch, time, heads + 2 kv_heads, head_dim].
 Attention packed_problem(const Shape& qkv, int64_t heads, int64_t kv_heads, Dtype dtype, AttentionOptions options) {
-  Attention problem{.dtype = dtype, .batch = qkv[0], .heads = heads, .kv_heads = kv_heads, .q_length = qkv[1],
-                    .k_length = qkv[1], .head_dim = qkv[3], .causal = options.causal};
+  Attention problem{.dtype = dtype,
+                    .batch = qkv[0],
+                    .heads = heads,
+                    .kv_heads = kv_heads,
+                    .q_length = qkv[1],
+                    .k_length = qkv[1],
+                    .head_dim = qkv[3],
+                    .causal = options.causal};
   problem.q_stride = problem.k_stride = problem.v_stride = qkv[2] * qkv[3];
   problem.q_batch_stride = problem.k_batch_stride = problem.v_batch_stride = qkv[1] * problem.q_stride;
   problem.out_stride = heads * qkv[3];
@@ -49,9 +61,9 @@ struct Result {
 };
 
 Result forward(Attention& problem, const Array& like) {
-  const Result result{Array::empty({problem.batch, problem.q_length, problem.heads, problem.head_dim}, like.options()),
-                      Array::empty({problem.batch, problem.heads, problem.q_length},
-                                   {statistics_dtype(like.dtype()), like.device()})};
+  const Result result{
+      Array::empty({problem.batch, problem.q_length, problem.heads, problem.head_dim}, like.options()),
+      Array::empty({problem.batch, problem.heads, problem.q_length}, {statistics_dtype(like.dtype()), like.device()})};
   problem.out = result.out.raw();
   problem.lse = result.lse.raw();
   attention(like.device(), problem);
@@ -59,7 +71,10 @@ Result forward(Attention& problem, const Array& like) {
 }
 
 AttentionBackward backward_problem(const Attention& problem, const Array& dout) {
-  return {.forward = problem, .dout = dout.raw(), .dout_stride = problem.out_stride, .dout_batch_stride = problem.out_batch_stride};
+  return {.forward = problem,
+          .dout = dout.raw(),
+          .dout_stride = problem.out_stride,
+          .dout_batch_stride = problem.out_batch_stride};
 }
 
 void check_heads(int64_t heads, int64_t kv_heads) {
@@ -72,8 +87,10 @@ void check_heads(int64_t heads, int64_t kv_heads) {
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, AttentionOptions options) {
   check_same_kind("attention", q.value(), "q", k.value(), "k");
   check_same_kind("attention", q.value(), "q", v.value(), "v");
-  check(q.shape().rank() == 4 && k.shape().rank() == 4 && k.shape() == v.shape() && q.dim(0) == k.dim(0) && q.dim(3) == k.dim(3),
-        "attention: q must be [batch, time, heads, head_dim], k and v [batch, keys, kv_heads, head_dim], got q {}, k {}, v {}",
+  check(q.shape().rank() == 4 && k.shape().rank() == 4 && k.shape() == v.shape() && q.dim(0) == k.dim(0) &&
+            q.dim(3) == k.dim(3),
+        "attention: q must be [batch, time, heads, head_dim], k and v [batch, keys, kv_heads, head_dim], got q {}, k "
+        "{}, v {}",
         q.shape(), k.shape(), v.shape());
   check_heads(q.dim(2), k.dim(2));
   Attention problem = separate_problem(q.shape(), k.shape(), q.dtype(), options);
@@ -81,17 +98,18 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, AttentionOpt
   problem.q = q.value().raw(), problem.k = k.value().raw(), problem.v = v.value().raw();
   const Result result = forward(problem, q.value());
   // The closure keeps the arrays that the problem points into.
-  return record("attention", result.out, {q, k, v},
-                [problem, result, q = q.value(), k = k.value(), v = v.value()](std::span<const Array> dy, Grads& grads) {
-                  const Array dq = Array::empty(q.shape(), q.options()), dk = Array::empty(k.shape(), k.options()),
-                              dv = Array::empty(v.shape(), v.options());
-                  AttentionBackward backward = backward_problem(problem, dy[0]);
-                  backward.dq = dq.raw(), backward.dk = dk.raw(), backward.dv = dv.raw();
-                  attention_backward(q.device(), backward);
-                  if (grads.needs(0)) grads.give(0, dq);
-                  if (grads.needs(1)) grads.give(1, dk);
-                  if (grads.needs(2)) grads.give(2, dv);
-                });
+  return record(
+      "attention", result.out, {q, k, v},
+      [problem, result, q = q.value(), k = k.value(), v = v.value()](std::span<const Array> dy, Grads& grads) {
+        const Array dq = Array::empty(q.shape(), q.options()), dk = Array::empty(k.shape(), k.options()),
+                    dv = Array::empty(v.shape(), v.options());
+        AttentionBackward backward = backward_problem(problem, dy[0]);
+        backward.dq = dq.raw(), backward.dk = dk.raw(), backward.dv = dv.raw();
+        attention_backward(q.device(), backward);
+        if (grads.needs(0)) grads.give(0, dq);
+        if (grads.needs(1)) grads.give(1, dk);
+        if (grads.needs(2)) grads.give(2, dv);
+      });
 }
 
 Tensor packed_attention(const Tensor& qkv, int64_t heads, int64_t kv_heads, AttentionOptions options) {

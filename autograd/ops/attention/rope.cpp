@@ -46,8 +46,16 @@ Tensor rope(const Tensor& x, int64_t heads, int64_t first_position, double base)
   const auto launch = [table, shape, heads](const Array& from, const Array& into, double direction, bool accumulate) {
     dispatch_float("rope", from.dtype(), [&]<class T>(T) {
       using V = Accumulator<T>;
-      const Rope<T> kernel{from.data<T>(), into.data<T>(), table.cosine.data<V>(), table.sine.data<V>(), shape[1], shape[2],
-                           heads,          shape[3],       V(direction),           accumulate};
+      const Rope<T> kernel{from.data<T>(),
+                           into.data<T>(),
+                           table.cosine.data<V>(),
+                           table.sine.data<V>(),
+                           shape[1],
+                           shape[2],
+                           heads,
+                           shape[3],
+                           V(direction),
+                           accumulate};
       for_rows(from.device(), kernel, shape[0] * shape[1], shape[2] * shape[3]);
     });
   };

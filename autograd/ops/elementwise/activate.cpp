@@ -7,8 +7,8 @@ namespace moxie {
 namespace {
 
 Tensor swiglu(const Tensor& x) {
-  check(x.shape().rank() >= 1 && x.dim(-1) % 2 == 0, "activate: swiglu needs gate and up halves of equal width, got shape {}",
-        x.shape());
+  check(x.shape().rank() >= 1 && x.dim(-1) % 2 == 0,
+        "activate: swiglu needs gate and up halves of equal width, got shape {}", x.shape());
   const int64_t hidden = x.dim(-1) / 2, rows = x.shape().rows();
   const Array y = Array::empty(x.shape().with(-1, hidden), x.options());
   dispatch_float("activate", x.dtype(), [&]<class T>(T) {

@@ -13,8 +13,8 @@ Shape broadcast_shape(const char* op, const Shape& x, const Shape& y) {
   Shape result = x.rank() >= y.rank() ? x : y;
   for (int64_t i = 1; i <= std::min(x.rank(), y.rank()); ++i) {
     const int64_t a = x[-i], b = y[-i];
-    check(a == b || a == 1 || b == 1, "{}: shapes don't broadcast, x {} and y {} (dimension -{}: {} and {})", op, x, y, i,
-          a, b);
+    check(a == b || a == 1 || b == 1, "{}: shapes don't broadcast, x {} and y {} (dimension -{}: {} and {})", op, x, y,
+          i, a, b);
     result = result.with(-i, a == 1 ? b : a);
   }
   return result;
@@ -68,8 +68,7 @@ void compute(const Array& x, const Array& y, const Array& dz, const Array& out, 
 template <class Op, BinaryPart part>
 void operand_gradient(Grads& grads, size_t i, const Array& x, const Array& y, const Array& dz, const Shape& shape) {
   if (!grads.needs(i)) return;
-  constexpr bool passes_through =
-      std::is_same_v<Op, Add> || (std::is_same_v<Op, Sub> && part == BinaryPart::dx);
+  constexpr bool passes_through = std::is_same_v<Op, Add> || (std::is_same_v<Op, Sub> && part == BinaryPart::dx);
   if constexpr (passes_through) return grads.give(i, sum_to(dz, shape));
   if (x.shape() == y.shape()) {
     const Grads::Target target = grads.into(i);

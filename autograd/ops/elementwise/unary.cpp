@@ -16,8 +16,12 @@ template <class Op> Tensor unary(const char* op, const Tensor& x) {
   return record(op, y, {x}, [saved_x, saved_y](std::span<const Array> dy, Grads& grads) {
     const Grads::Target dx = grads.into(0);
     dispatch_float("backward", dy[0].dtype(), [&]<class T>(T) {
-      const UnaryBackward<Op, T> kernel{Op::needs_x ? saved_x.data<T>() : nullptr, Op::needs_y ? saved_y.data<T>() : nullptr,
-                                        dy[0].data<T>(), dx.data<T>(), dy[0].numel(), dx.accumulate};
+      const UnaryBackward<Op, T> kernel{Op::needs_x ? saved_x.data<T>() : nullptr,
+                                        Op::needs_y ? saved_y.data<T>() : nullptr,
+                                        dy[0].data<T>(),
+                                        dx.data<T>(),
+                                        dy[0].numel(),
+                                        dx.accumulate};
       for_elements(dy[0].device(), kernel, dy[0].numel());
     });
   });
@@ -53,8 +57,9 @@ Tensor affine(const Tensor& x, double scale, double shift) {
 }
 
 Tensor cast(const Tensor& x, Dtype dtype) {
-  check(is_float(x.dtype()) && is_float(dtype), "cast: needs float dtypes, got {} to {}; an Array converts with .to(dtype)",
-        name_of(x.dtype()), name_of(dtype));
+  check(is_float(x.dtype()) && is_float(dtype),
+        "cast: needs float dtypes, got {} to {}; an Array converts with .to(dtype)", name_of(x.dtype()),
+        name_of(dtype));
   if (x.dtype() == dtype) return x;
   return record("cast", x.value().to(dtype), {x},
                 [from = x.dtype()](std::span<const Array> dy, Grads& grads) { grads.give(0, dy[0].to(from)); });

@@ -31,9 +31,9 @@ void scatter_rows(const Array& into, const Array& index, const Array& source, bo
   const CountingSort sorted = counting_sort(index, rows);
   dispatch_float("index_add", source.dtype(), [&]<class From>(From) {
     dispatch_float("index_add", into.dtype(), [&]<class T>(T) {
-      const SegmentSum<From, T> kernel{source.data<From>(),         sorted.offsets.data<int32_t>(),
-                                       sorted.order.data<int32_t>(), into.data<T>(),
-                                       cols,                         accumulate};
+      const SegmentSum<From, T> kernel{
+          source.data<From>(), sorted.offsets.data<int32_t>(), sorted.order.data<int32_t>(), into.data<T>(), cols,
+          accumulate};
       for_rows(into.device(), kernel, rows, cols);
     });
   });
@@ -42,8 +42,8 @@ void scatter_rows(const Array& into, const Array& index, const Array& source, bo
 }  // namespace
 
 Tensor embedding(const Tensor& weight, const Array& index) {
-  check(weight.shape().rank() == 2 && is_float(weight.dtype()), "embedding: weight must be float [vocabulary, width], got {} {}",
-        name_of(weight.dtype()), weight.shape());
+  check(weight.shape().rank() == 2 && is_float(weight.dtype()),
+        "embedding: weight must be float [vocabulary, width], got {} {}", name_of(weight.dtype()), weight.shape());
   check_indices("embedding", index, weight.dim(0), weight.device());
   const Shape shape = index.shape().inserted(index.shape().rank(), weight.dim(1));
   return record("embedding", gather_rows(weight.value(), index, shape), {weight},

@@ -25,8 +25,13 @@ Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_
   const Array lse = Array::empty({rows}, statistics), parts = Array::empty({2, rows}, statistics);
   dispatch_float("cross_entropy", logits.dtype(), [&]<class T>(T) {
     using V = Accumulator<T>;
-    const CrossEntropy<T> kernel{logits.value().data<T>(), targets.data<int32_t>(), lse.data<V>(), parts.data<V>(),
-                                 parts.data<V>() + rows,   cols,                    ignored};
+    const CrossEntropy<T> kernel{logits.value().data<T>(),
+                                 targets.data<int32_t>(),
+                                 lse.data<V>(),
+                                 parts.data<V>(),
+                                 parts.data<V>() + rows,
+                                 cols,
+                                 ignored};
     for_rows(logits.device(), kernel, rows, cols);
   });
   const Array totals = reduce_sum(parts, 2, rows, 1);  // the losses and their count
@@ -35,17 +40,24 @@ Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_
     *count.data<V>() = std::max(totals.data<V>()[1], V(1));  // all ignored: 0 / 1
     *loss.data<V>() = static_cast<V>(totals.data<V>()[0] / *count.data<V>());
   });
-  return record("cross_entropy", loss, {logits},
-                [x = logits.value(), targets, lse, count, rows, cols, ignored](std::span<const Array> dy, Grads& grads) {
-                  const Grads::Target dx = grads.into(0);
-                  dispatch_float("backward", x.dtype(), [&]<class T>(T) {
-                    using V = Accumulator<T>;
-                    const CrossEntropyBackward<T> kernel{x.data<T>(),     targets.data<int32_t>(), lse.data<V>(),
-                                                         count.data<V>(), dy[0].data<V>(),         dx.data<T>(),
-                                                         cols,            ignored,                 dx.accumulate};
-                    for_rows(x.device(), kernel, rows, cols);
-                  });
-                });
+  return record(
+      "cross_entropy", loss, {logits},
+      [x = logits.value(), targets, lse, count, rows, cols, ignored](std::span<const Array> dy, Grads& grads) {
+        const Grads::Target dx = grads.into(0);
+        dispatch_float("backward", x.dtype(), [&]<class T>(T) {
+          using V = Accumulator<T>;
+          const CrossEntropyBackward<T> kernel{x.data<T>(),
+                                               targets.data<int32_t>(),
+                                               lse.data<V>(),
+                                               count.data<V>(),
+                                               dy[0].data<V>(),
+                                               dx.data<T>(),
+                                               cols,
+                                               ignored,
+                                               dx.accumulate};
+          for_rows(x.device(), kernel, rows, cols);
+        });
+      });
 }
 
 }  // namespace moxie

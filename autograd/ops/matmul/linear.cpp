@@ -14,22 +14,53 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
         weight.shape(), in);
   const int64_t rows = x.shape().rows();
   const Array y = Array::empty(x.shape().with(-1, out), x.options());
-  gemm(x.device(), {.dtype = x.dtype(), .out_dtype = x.dtype(), .transpose_b = true, .m = rows, .n = out, .k = in,
-                    .a = x.value().raw(), .lda = in, .b = weight.value().raw(), .ldb = in, .c = y.raw(), .ldc = out});
+  gemm(x.device(), {.dtype = x.dtype(),
+                    .out_dtype = x.dtype(),
+                    .transpose_b = true,
+                    .m = rows,
+                    .n = out,
+                    .k = in,
+                    .a = x.value().raw(),
+                    .lda = in,
+                    .b = weight.value().raw(),
+                    .ldb = in,
+                    .c = y.raw(),
+                    .ldc = out});
   const Tensor result =
-      record("linear", y, {x, weight}, [x = x.value(), w = weight.value(), rows, in, out](std::span<const Array> dy, Grads& grads) {
-        if (grads.needs(0)) {  // dx = dy W
-          const Grads::Target dx = grads.into(0);
-          gemm(x.device(), {.dtype = x.dtype(), .out_dtype = x.dtype(), .accumulate = dx.accumulate, .m = rows, .n = in,
-                            .k = out, .a = dy[0].raw(), .lda = out, .b = w.raw(), .ldb = in, .c = dx.array.raw(), .ldc = in});
-        }
-        if (grads.needs(1)) {  // dW = dy^T x
-          const Grads::Target dw = grads.into_wide(1);
-          gemm(x.device(), {.dtype = x.dtype(), .out_dtype = dw.array.dtype(), .transpose_a = true,
-                            .accumulate = dw.accumulate, .m = out, .n = in, .k = rows, .a = dy[0].raw(), .lda = out,
-                            .b = x.raw(), .ldb = in, .c = dw.array.raw(), .ldc = in});
-        }
-      });
+      record("linear", y, {x, weight},
+             [x = x.value(), w = weight.value(), rows, in, out](std::span<const Array> dy, Grads& grads) {
+               if (grads.needs(0)) {  // dx = dy W
+                 const Grads::Target dx = grads.into(0);
+                 gemm(x.device(), {.dtype = x.dtype(),
+                                   .out_dtype = x.dtype(),
+                                   .accumulate = dx.accumulate,
+                                   .m = rows,
+                                   .n = in,
+                                   .k = out,
+                                   .a = dy[0].raw(),
+                                   .lda = out,
+                                   .b = w.raw(),
+                                   .ldb = in,
+                                   .c = dx.array.raw(),
+                                   .ldc = in});
+               }
+               if (grads.needs(1)) {  // dW = dy^T x
+                 const Grads::Target dw = grads.into_wide(1);
+                 gemm(x.device(), {.dtype = x.dtype(),
+                                   .out_dtype = dw.array.dtype(),
+                                   .transpose_a = true,
+                                   .accumulate = dw.accumulate,
+                                   .m = out,
+                                   .n = in,
+                                   .k = rows,
+                                   .a = dy[0].raw(),
+                                   .lda = out,
+                                   .b = x.raw(),
+                                   .ldb = in,
+                                   .c = dw.array.raw(),
+                                   .ldc = in});
+               }
+             });
   if (!bias.defined()) return result;
   check(bias.shape() == Shape({out}), "linear: bias must be [{}], got {}", out, bias.shape());
   return add(result, bias);

@@ -58,7 +58,8 @@ Tensor matmul(const Tensor& x, const Tensor& y, MatmulOptions options) {
   check_same_kind("matmul", x.value(), "x", y.value(), "y");
   const Shape &a = x.shape(), &b = y.shape();
   check(is_float(x.dtype()), "matmul: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
-  check(a.rank() >= 2 && b.rank() >= 2, "matmul: operands must be matrices or batches of them, got x {} and y {}", a, b);
+  check(a.rank() >= 2 && b.rank() >= 2, "matmul: operands must be matrices or batches of them, got x {} and y {}", a,
+        b);
   const int64_t m = options.transpose_x ? a[-1] : a[-2], k = options.transpose_x ? a[-2] : a[-1];
   const int64_t n = options.transpose_y ? b[-2] : b[-1], k_of_y = options.transpose_y ? b[-1] : b[-2];
   check(k == k_of_y, "matmul: inner dimensions differ, x {}{} and y {}{} ({} and {})", a,
@@ -79,14 +80,18 @@ Tensor matmul(const Tensor& x, const Tensor& y, MatmulOptions options) {
     if (grads.needs(0)) {  // z = op(x) op(y): d op(x) = dz op(y)^T
       const Grads::Target dx = grads.into_wide(0);
       const Array into = dx.array.reshape(left.array.shape());
-      if (left.transposed) product(right, transposed(upstream), into, dx.accumulate);
-      else product(upstream, transposed(right), into, dx.accumulate);
+      if (left.transposed)
+        product(right, transposed(upstream), into, dx.accumulate);
+      else
+        product(upstream, transposed(right), into, dx.accumulate);
     }
     if (grads.needs(1)) {  // d op(y) = op(x)^T dz, summed over the batch where y is shared
       const Grads::Target dy = grads.into_wide(1);
       const bool reduce = right.array.shape().rank() == 2;
-      if (right.transposed) product(transposed(upstream), left, dy.array, dy.accumulate, reduce);
-      else product(transposed(left), upstream, dy.array, dy.accumulate, reduce);
+      if (right.transposed)
+        product(transposed(upstream), left, dy.array, dy.accumulate, reduce);
+      else
+        product(transposed(left), upstream, dy.array, dy.accumulate, reduce);
     }
   });
 }

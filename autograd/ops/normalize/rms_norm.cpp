@@ -31,7 +31,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   const Array rstd = Array::empty({rows}, weight.options());
   dispatch_float("rms_norm", x.dtype(), [&]<class T>(T) {
     using V = Accumulator<T>;
-    const RmsNorm<T> kernel{x.value().data<T>(), weight.value().data<V>(), y.data<T>(), rstd.data<V>(), cols, V(epsilon)};
+    const RmsNorm<T> kernel{x.value().data<T>(), weight.value().data<V>(), y.data<T>(), rstd.data<V>(), cols,
+                            V(epsilon)};
     for_rows(x.device(), kernel, rows, cols);
   });
   return record("rms_norm", y, {x, weight},

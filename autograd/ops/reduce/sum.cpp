@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/kernels/reduce/sum.h"
 #include "autograd/ops/common.h"
 #include "autograd/ops/reduce/sum_to.h"
-#include "core/kernels/reduce/sum.h"
 #include "core/reduce.h"
 
 namespace moxie {
@@ -17,7 +17,8 @@ Tensor scaled_sum(const char* op, const Tensor& x, int64_t outer, int64_t n, int
     const Grads::Target dx = grads.into(0);
     dispatch_float("backward", dy[0].dtype(), [&]<class T>(T) {
       const int64_t chunk = inner == 1 ? 4096 : 1, chunks = (n + chunk - 1) / chunk;
-      const Expand<T> kernel{dy[0].data<T>(), dx.data<T>(), n, inner, chunk, chunks, Accumulator<T>(scale), dx.accumulate};
+      const Expand<T> kernel{dy[0].data<T>(),       dx.data<T>(), n, inner, chunk, chunks,
+                             Accumulator<T>(scale), dx.accumulate};
       for_rows(dy[0].device(), kernel, outer * chunks, inner == 1 ? (n < chunk ? n : chunk) : inner);
     });
   });
@@ -53,7 +54,8 @@ Array sum_to(const Array& x, const Shape& shape) {
     if (!broadcast) continue;
     int64_t last = dim + 1;  // sum neighbouring broadcast dimensions in one pass
     while (last < current.rank() && (last < extra || shape[last - extra] == 1)) ++last;
-    result = reduce_sum(result, current.product(0, dim), current.product(dim, last), current.product(last, current.rank()));
+    result =
+        reduce_sum(result, current.product(0, dim), current.product(dim, last), current.product(last, current.rank()));
     for (int64_t i = dim; i < last; ++i) current = current.with(i, 1);
   }
   return result.reshape(shape);

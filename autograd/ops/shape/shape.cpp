@@ -12,7 +12,8 @@ void copy_rows(const std::byte* x, int64_t x_stride, const Array& y, int64_t y_f
                int64_t cols, bool accumulate) {
   if (rows * cols == 0) return;
   dispatch(y.dtype(), [&]<class T>(T) {
-    const CopyRows<T> kernel{reinterpret_cast<const T*>(x), x_stride, y.data<T>() + y_first, y_stride, cols, accumulate};
+    const CopyRows<T> kernel{
+        reinterpret_cast<const T*>(x), x_stride, y.data<T>() + y_first, y_stride, cols, accumulate};
     for_rows(y.device(), kernel, rows, cols);
   });
 }
@@ -22,16 +23,16 @@ Array sliced(const Array& x, int64_t dim, int64_t first, int64_t count) {
   const Shape& shape = x.shape();
   const int64_t outer = shape.product(0, dim), inner = shape.product(dim + 1, shape.rank());
   const Array y = Array::empty(shape.with(dim, count), x.options());
-  copy_rows(x.raw() + first * inner * size_of(x.dtype()), shape[dim] * inner, y, 0, count * inner, outer, count * inner, false);
+  copy_rows(x.raw() + first * inner * size_of(x.dtype()), shape[dim] * inner, y, 0, count * inner, outer, count * inner,
+            false);
   return y;
 }
 
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
-  return record("reshape", x.value().reshape(shape), {x}, [from = x.shape()](std::span<const Array> dy, Grads& grads) {
-    grads.give(0, dy[0].reshape(from));
-  });
+  return record("reshape", x.value().reshape(shape), {x},
+                [from = x.shape()](std::span<const Array> dy, Grads& grads) { grads.give(0, dy[0].reshape(from)); });
 }
 Tensor reshape(const Tensor& x, std::initializer_list<int64_t> sizes) {
   return reshape(x, x.value().reshape(sizes).shape());
@@ -39,15 +40,15 @@ Tensor reshape(const Tensor& x, std::initializer_list<int64_t> sizes) {
 
 Tensor slice(const Tensor& x, int64_t dim, int64_t first, int64_t count) {
   dim = normalize_dim("slice", dim, x.shape());
-  check(first >= 0 && count >= 0 && first + count <= x.dim(dim), "slice: [{}, {}) is out of range for dimension {} of {}",
-        first, first + count, dim, x.shape());
+  check(first >= 0 && count >= 0 && first + count <= x.dim(dim),
+        "slice: [{}, {}) is out of range for dimension {} of {}", first, first + count, dim, x.shape());
   return record("slice", sliced(x.value(), dim, first, count), {x},
                 [=, shape = x.shape()](std::span<const Array> dy, Grads& grads) {
                   const Grads::Target dx = grads.into(0);
                   if (!dx.accumulate) dx.array.fill(0);
                   const int64_t outer = shape.product(0, dim), inner = shape.product(dim + 1, shape.rank());
-                  copy_rows(dy[0].raw(), count * inner, dx.array, first * inner, shape[dim] * inner, outer, count * inner,
-                            dx.accumulate);
+                  copy_rows(dy[0].raw(), count * inner, dx.array, first * inner, shape[dim] * inner, outer,
+                            count * inner, dx.accumulate);
                 });
 }
 

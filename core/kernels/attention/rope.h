@@ -35,9 +35,8 @@ template <class T> struct Rope {
     const int64_t done = turned * head_dim;
     const T* rest = x + row * width + done;
     T* out_rest = y + row * width + done;
-    branch(accumulate, [=](auto add) {
-      team.each(width - done, [=](int64_t i) { store(out_rest[i], V(rest[i]), add); });
-    });
+    branch(accumulate,
+           [=](auto add) { team.each(width - done, [=](int64_t i) { store(out_rest[i], V(rest[i]), add); }); });
   }
 };
 

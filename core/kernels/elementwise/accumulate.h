@@ -22,8 +22,10 @@ template <class From, class T> struct Accumulate {
 
 // Calls f with the flag as a constant, so that each case becomes a loop of its own.
 template <class F> MOXIE_FN void branch(bool flag, F f) {
-  if (flag) f(std::true_type());
-  else f(std::false_type());
+  if (flag)
+    f(std::true_type());
+  else
+    f(std::false_type());
 }
 
 // Writes `value`, or adds it where a gradient is there already.

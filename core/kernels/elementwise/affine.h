@@ -17,7 +17,8 @@ template <class T> struct Affine {
     T* out = y + row * elementwise_row;
     const V factor = scale, offset = shift;
     const int64_t n = elementwise_count(numel, row);
-    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], factor * V(in[i]) + offset, add); }); });
+    branch(accumulate,
+           [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], factor * V(in[i]) + offset, add); }); });
   }
 };
 

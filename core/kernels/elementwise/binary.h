@@ -35,9 +35,12 @@ struct Div {
 enum class BinaryPart { value, dx, dy };
 
 template <class Op, BinaryPart part, class V> MOXIE_FN V binary_part(V x, V y, V dz) {
-  if constexpr (part == BinaryPart::value) return Op::f(x, y);
-  else if constexpr (part == BinaryPart::dx) return dz * Op::dx(x, y);
-  else return dz * Op::dy(x, y);
+  if constexpr (part == BinaryPart::value)
+    return Op::f(x, y);
+  else if constexpr (part == BinaryPart::dx)
+    return dz * Op::dx(x, y);
+  else
+    return dz * Op::dy(x, y);
 }
 
 // Operands and result of one shape. dz is read only for the derivatives.
@@ -114,10 +117,14 @@ template <class Op, BinaryPart part, class T> struct BroadcastBinary {
       });
     };
     // Steps are 0 or 1; fixed ones let the compiler vectorise.
-    if (a_step == 1 && b_step == 1) run([=](int64_t i) { return a[i]; }, [=](int64_t i) { return b[i]; });
-    else if (a_step == 1) run([=](int64_t i) { return a[i]; }, [=](int64_t) { return b[0]; });
-    else if (b_step == 1) run([=](int64_t) { return a[0]; }, [=](int64_t i) { return b[i]; });
-    else run([=](int64_t) { return a[0]; }, [=](int64_t) { return b[0]; });
+    if (a_step == 1 && b_step == 1)
+      run([=](int64_t i) { return a[i]; }, [=](int64_t i) { return b[i]; });
+    else if (a_step == 1)
+      run([=](int64_t i) { return a[i]; }, [=](int64_t) { return b[0]; });
+    else if (b_step == 1)
+      run([=](int64_t) { return a[0]; }, [=](int64_t i) { return b[i]; });
+    else
+      run([=](int64_t) { return a[0]; }, [=](int64_t) { return b[0]; });
   }
 };
 

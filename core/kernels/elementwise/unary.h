@@ -61,14 +61,13 @@ struct Softplus {
   template <class V> static MOXIE_FN V f(V x) { return math::softplus(x); }
   template <class V> static MOXIE_FN V d(V x, V) { return math::sigmoid(x); }
 };
-// x Phi(x) with the normal distribution Phi(x) = (1 + erf(x / sqrt 2)) / 2; derivative Phi(x) + x phi(x)
+// x Phi(x) with the normal distribution Phi(x); derivative Phi(x) + x phi(x) with its density phi
 struct Gelu {
   static constexpr bool needs_x = true, needs_y = false;
-  static constexpr double inverse_sqrt_2 = 0.70710678118654752440, inverse_sqrt_2_pi = 0.39894228040143267794;
-  template <class V> static MOXIE_FN V f(V x) { return x * V(0.5) * (V(1) + math::erf(x * V(inverse_sqrt_2))); }
+  template <class V> static MOXIE_FN V f(V x) { return x * math::normal(x).probability; }
   template <class V> static MOXIE_FN V d(V x, V) {
-    const V cumulative = V(0.5) * (V(1) + math::erf(x * V(inverse_sqrt_2)));
-    return cumulative + x * V(inverse_sqrt_2_pi) * math::exp(V(-0.5) * x * x);
+    const auto normal = math::normal(x);
+    return normal.probability + x * normal.density;
   }
 };
 

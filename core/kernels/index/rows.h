@@ -33,7 +33,8 @@ template <class From, class T> struct SegmentSum {
     if (!accumulate) team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(0)); });
     for (int32_t place = offsets[row]; place < offsets[row + 1]; ++place) {
       const From* in = x + order[place] * cols;
-      team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + static_cast<V>(Accumulator<From>(in[i]))); });
+      team.each(cols,
+                [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + static_cast<V>(Accumulator<From>(in[i]))); });
     }
   }
 };

@@ -21,7 +21,7 @@ template <class T> struct CrossEntropy {
     const int32_t target = targets[row];
     const bool counts = target != ignored;
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
-    const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - top); });
+    const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
     const V value = top + math::log(total);
     V *lse_at = lse + row, *loss_at = loss + row, *counted_at = counted + row;
     team.once([=] {
@@ -54,7 +54,7 @@ template <class T> struct CrossEntropyBackward {
     branch(accumulate, [=](auto add) {
       team.each(n, [=](int64_t i) {
         const V wanted = i == target ? V(1) : V(0);
-        store(out[i], counts ? scale * (math::exp(V(in[i]) - shift) - wanted) : V(0), add);
+        store(out[i], counts ? scale * (math::exp_nonpositive(V(in[i]) - shift) - wanted) : V(0), add);
       });
     });
   }

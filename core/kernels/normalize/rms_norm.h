@@ -45,7 +45,9 @@ template <class T> struct RmsNormBackward {
     const V dot = team.sum(cols, [=](int64_t i) { return V(g[i]) * w[i] * V(in[i]); });
     const V pull = dot * r * r / V(cols);
     const int64_t n = cols;
-    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], r * (V(g[i]) * w[i] - V(in[i]) * pull), add); }); });
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t i) { store(out[i], r * (V(g[i]) * w[i] - V(in[i]) * pull), add); });
+    });
   }
 };
 

@@ -18,16 +18,16 @@ template <class T> struct Softmax {
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
     if constexpr (sizeof(T) == sizeof(V)) {  // the exponentials are kept in y between the two passes
       const V total = team.sum(cols, [=](int64_t i) {
-        const V e = math::exp(V(in[i]) - top);
+        const V e = math::exp_nonpositive(V(in[i]) - top);
         out[i] = e;
         return e;
       });
       const V scale = V(1) / total;
       team.each(cols, [=](int64_t i) { out[i] *= scale; });
     } else {
-      const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - top); });
+      const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
       const V scale = V(1) / total;
-      team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(math::exp(V(in[i]) - top) * scale); });
+      team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(math::exp_nonpositive(V(in[i]) - top) * scale); });
     }
   }
 };
@@ -45,7 +45,8 @@ template <class T> struct SoftmaxBackward {
     T* out = dx + row * cols;
     const V dot = team.sum(cols, [=](int64_t i) { return V(p[i]) * V(g[i]); });
     const int64_t n = cols;
-    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], V(p[i]) * (V(g[i]) - dot), add); }); });
+    branch(accumulate,
+           [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], V(p[i]) * (V(g[i]) - dot), add); }); });
   }
 };
 
@@ -59,7 +60,7 @@ template <class T> struct LogSoftmax {
     const T* in = x + row * cols;
     T* out = y + row * cols;
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
-    const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - top); });
+    const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
     const V shift = top + math::log(total);
     team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(in[i]) - shift); });
   }
@@ -78,7 +79,9 @@ template <class T> struct LogSoftmaxBackward {
     T* out = dx + row * cols;
     const V total = team.sum(cols, [=](int64_t i) { return V(g[i]); });
     const int64_t n = cols;
-    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], V(g[i]) - math::exp(V(p[i])) * total, add); }); });
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t i) { store(out[i], V(g[i]) - math::exp_nonpositive(V(p[i])) * total, add); });
+    });
   }
 };
 

@@ -21,12 +21,15 @@ template <class T> struct ParameterSegment {
 };
 
 // Which segment holds row `row`: the last that begins at or before it.
-template <class T> MOXIE_FN const ParameterSegment<T>& segment_of(const ParameterSegment<T>* segments, int64_t count, int64_t row) {
+template <class T>
+MOXIE_FN const ParameterSegment<T>& segment_of(const ParameterSegment<T>* segments, int64_t count, int64_t row) {
   int64_t low = 0, high = count - 1;
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
-    if (segments[middle].first_row <= row) low = middle;
-    else high = middle - 1;
+    if (segments[middle].first_row <= row)
+      low = middle;
+    else
+      high = middle - 1;
   }
   return segments[low];
 }

@@ -44,7 +44,9 @@ template <class T> struct LogSumExpBackward {
     const V upstream = V(dy[row]), total = exact[row];
     const V shift = is_finite(total) || total != total ? total : V(0);
     const int64_t n = cols;
-    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], upstream * math::exp(V(in[i]) - shift), add); }); });
+    branch(accumulate, [=](auto add) {
+      team.each(n, [=](int64_t i) { store(out[i], upstream * math::exp(V(in[i]) - shift), add); });
+    });
   }
 };
 

@@ -22,8 +22,10 @@ template <class T> struct StridedCopy {
     }
     const T* in = x + first;
     T* out = y + row * cols;
-    if (step == 1) team.each(cols, [=](int64_t i) { out[i] = in[i]; });
-    else team.each(cols, [=](int64_t i) { out[i] = in[i * step]; });
+    if (step == 1)
+      team.each(cols, [=](int64_t i) { out[i] = in[i]; });
+    else
+      team.each(cols, [=](int64_t i) { out[i] = in[i * step]; });
   }
 };
 
@@ -39,8 +41,10 @@ template <class T> struct CopyRows {
     const T* in = x + row * x_stride;
     T* out = y + row * y_stride;
     using V = Accumulator<T>;
-    if (accumulate) team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + V(in[i])); });
-    else team.each(cols, [=](int64_t i) { out[i] = in[i]; });
+    if (accumulate)
+      team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + V(in[i])); });
+    else
+      team.each(cols, [=](int64_t i) { out[i] = in[i]; });
   }
 };
 

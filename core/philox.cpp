@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/philox.h"
+
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
+namespace moxie::detail {
+
+namespace {
+
+// A vector of blocks in 64-bit lanes: a counter word is the lower half of its lane, the upper half holds anything, and
+// the product of two lower halves fills a lane. So one multiplication, one shift and two xors make half a round.
+#if defined(__AVX512F__)
+using Lanes = __m512i;
+Lanes product(Lanes a, Lanes b) { return _mm512_maskz_mul_epu32(0xFF, a, b); }
+#elif defined(__AVX2__)
+using Lanes = __m256i;
+Lanes product(Lanes a, Lanes b) { return _mm256_mul_epu32(a, b); }
+#elif defined(__SSE2__)
+using Lanes = __m128i;
+Lanes product(Lanes a, Lanes b) { return _mm_mul_epu32(a, b); }
+#else
+typedef uint64_t Lanes __attribute__((vector_size(16)));
+Lanes product(Lanes a, Lanes b) { return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu); }
+#endif
+
+typedef uint64_t Vector __attribute__((vector_size(sizeof(Lanes))));
+constexpr int lanes = sizeof(Vector) / 8;
+
+inline Vector multiply(Vector a, Vector b) { return (Vector)product((Lanes)a, (Lanes)b); }
+
+typedef uint64_t TwoWords __attribute__((may_alias));  // the first in the lower half
+constexpr int rounds = 10;
+
+struct RoundKeys {
+  Vector k0[rounds], k1[rounds];
+};
+
+// The words of `vectors` * lanes blocks from first_block on. A round waits for the one before: more vectors fill the
+// gap.
+template <int vectors> void draw(const RoundKeys& keys, RandomKey key, uint64_t first_block, uint32_t* words) {
+  const Vector m0 = Vector{} + uint64_t{0xD2511F53u}, m1 = Vector{} + uint64_t{0xCD9E8D57u};
+  Vector index, c0[vectors], c1[vectors], c2[vectors], c3[vectors];
+  for (int i = 0; i < lanes; ++i) index[i] = static_cast<uint64_t>(i);
+  for (int v = 0; v < vectors; ++v) {
+    c0[v] = index + (first_block + static_cast<uint64_t>(v * lanes));
+    c1[v] = c0[v] >> 32;
+    c2[v] = Vector{} + key.step;
+    c3[v] = Vector{} + key.stream;
+  }
+#pragma GCC unroll 10
+  for (int r = 0; r < rounds; ++r) {
+    for (int v = 0; v < vectors; ++v) {
+      const Vector a = multiply(c0[v], m0), b = multiply(c2[v], m1);
+      c0[v] = (b >> 32) ^ (c1[v] ^ keys.k0[r]);
+      c1[v] = b;
+      c2[v] = (a >> 32) ^ (c3[v] ^ keys.k1[r]);
+      c3[v] = a;
+    }
+  }
+  for (int v = 0; v < vectors; ++v) {
+    const Vector low = (c0[v] & 0xFFFFFFFFu) | (c1[v] << 32), high = (c2[v] & 0xFFFFFFFFu) | (c3[v] << 32);
+    TwoWords* out = reinterpret_cast<TwoWords*>(words) + 2 * v * lanes;
+    for (int i = 0; i < lanes; ++i) {
+      out[2 * i] = low[i];
+      out[2 * i + 1] = high[i];
+    }
+  }
+}
+
+}  // namespace
+
+void random_words(RandomKey key, uint64_t first_block, int64_t groups, uint32_t* words) {
+  constexpr int group_vectors = random_group / lanes, many = 4;
+  RoundKeys keys;
+  for (int r = 0; r < rounds; ++r) {
+    const uint32_t n = static_cast<uint32_t>(r);
+    keys.k0[r] = Vector{} + (static_cast<uint32_t>(key.seed) + n * 0x9E3779B9u);
+    keys.k1[r] = Vector{} + (static_cast<uint32_t>(key.seed >> 32) + n * 0xBB67AE85u);
+  }
+  const int64_t blocks = groups * random_group;
+  int64_t done = 0;
+  for (; done + many * lanes <= blocks; done += many * lanes)
+    draw<many>(keys, key, first_block + static_cast<uint64_t>(done), words + 4 * done);
+  if (done < blocks) draw<group_vectors>(keys, key, first_block + static_cast<uint64_t>(done), words + 4 * done);
+}
+
+}  // namespace moxie::detail
