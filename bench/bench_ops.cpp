@@ -13,6 +13,7 @@
 #include "bench/timing.h"
 #include "core/gemm.h"
 #include "core/parallel.h"
+#include "moe/erc.h"
 #include "nn/init.h"
 
 namespace {
@@ -161,21 +162,44 @@ void matmuls() {
       matmul(p, transpose_a, transpose_b);
 }
 
+// The ERC loss of one layer, forward and backward: its cost has no tokens in it.
+void erc(int64_t experts, int64_t width, int64_t hidden) {
+  nn::Initializer init(1);
+  const double deviation = 1 / std::sqrt(static_cast<double>(width));
+  const Tensor router = Tensor(init.normal({experts, width}, deviation)).set_requires_grad();
+  const Tensor gate_up = Tensor(init.normal({experts, 2 * hidden, width}, deviation)).set_requires_grad();
+  (sum(gate_up) + sum(router)).backward();  // the loss adds to gradients that are there, as in a training step
+  std::vector<double> times;
+  for (int i = 0; i <= 2 * repeats; ++i)
+    times.push_back(bench::milliseconds([&] {
+      const Array delta = moe::erc_noise(router.value(), {.seed = 1, .step = static_cast<uint32_t>(i)});
+      moe::erc_loss(router, gate_up, hidden, delta, 1).backward();
+    }));
+  times.erase(times.begin());
+  const double ms = bench::median(times), n = static_cast<double>(experts);
+  const double flops = 6 * n * n * static_cast<double>(width * hidden);
+  print({{"op", fmt::format("erc, {} experts, {} x {}", experts, width, hidden)},
+         {"ms", ms},
+         {"GFLOP/s", flops / ms * 1e-6}});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   CLI::App app{"Ops against their floors: copy bandwidth and oneDNN's own matmul"};
-  bool only_matmul = false, only_memory = false;
+  bool only_matmul = false, only_memory = false, only_erc = false;
   int thread_count = 0;
   app.add_option("--repeats", repeats, "timed pairs per row")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--threads", thread_count, "0: all");
   app.add_flag("--matmul", only_matmul, "only the products");
   app.add_flag("--memory", only_memory, "only the passes over memory");
+  app.add_flag("--erc", only_erc, "only the ERC loss");
   app.add_flag("--json", json, "one JSON object per row");
   CLI11_PARSE(app, argc, argv);
   if (thread_count > 0) set_threads(thread_count);
-  if (!only_matmul) memory_ops(), memory_backwards();
-  if (!only_memory) matmuls();
+  if (!only_matmul && !only_erc) memory_ops(), memory_backwards();
+  if (!only_memory && !only_erc) matmuls();
+  if (!only_memory && !only_matmul) erc(8, 128, 128), erc(16, 256, 256), erc(64, 256, 64);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "error: {}\n", error.what());
