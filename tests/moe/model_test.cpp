@@ -2,7 +2,6 @@
 // The language model: gradients of the whole, accumulation, recomputation, reproducibility, learning.
 #include "moe/language_model.h"
 
-#include "moe/language_model_config.h"
 #include "moe/metrics.h"
 #include "nn/optimizer.h"
 #include "tests/moe/support.h"
@@ -277,41 +276,6 @@ TEST_CASE("a batch without sequences goes through the model, forward and backwar
       for (const double value : grad.to_vector<double>()) CHECK(std::isfinite(value));
   }
   CHECK_FALSE(all_zero(model.blocks[1].moe->router.weight.grad()));
-}
-
-TEST_CASE("options go through JSON and back") {
-  LanguageModelOptions options = small_options();
-  options.balance = BalanceNormalization::hf;
-  options.moe.activation = Activation::relu;
-  options.moe.router = {.kind = RouterKind::cosine,
-                        .experts = 7,
-                        .top_k = 3,
-                        .weighting = Weighting::before_top_k,
-                        .tau_expert = 0.25,
-                        .bias = false,
-                        .projection = 4,
-                        .projection_bias = true,
-                        .learned_temperature = true};
-  const std::string text = to_json(options);
-  CHECK(to_json(language_model_options_from_json(text)) == text);
-  CHECK(text != to_json(LanguageModelOptions()));
-  const LanguageModelOptions back = language_model_options_from_json(text);
-  CHECK(describe(back.moe.router) == describe(options.moe.router));
-  CHECK(back.balance == options.balance);
-  CHECK(back.moe.activation == options.moe.activation);
-  CHECK(back.dropout == options.dropout);
-  CHECK(language_model_options_from_json("{}").layers == LanguageModelOptions().layers);
-}
-
-TEST_CASE("a checkpoint holds a model") {
-  const LanguageModel model(small_options(), 1);
-  train::Checkpoint checkpoint;
-  store(model, checkpoint);
-  const LanguageModel back = restore_language_model(checkpoint);
-  const Array tokens = random_tokens({2, 5}, 31, 1);
-  CHECK(same_bits(back(tokens, {}).value(), model(tokens, {}).value()));
-  checkpoint.arrays.pop_back();
-  CHECK(message_of([&] { restore_language_model(checkpoint); }).find("head") != std::string::npos);
 }
 
 TEST_CASE("parameters: names, number, ties, seeds") {
