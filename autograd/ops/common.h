@@ -3,7 +3,6 @@
 #pragma once
 #include <optional>
 
-#include "autograd/ops.h"
 #include "autograd/record.h"
 #include "core/kernels/elementwise/rows.h"
 #include "core/launch.h"

@@ -8,6 +8,10 @@ target_compile_options(moxie_flags INTERFACE
   -fno-math-errno -fno-trapping-math
   # a * b + c may be one instruction
   -ffp-contract=fast
-  $<$<CONFIG:Release>:-O3>
   $<$<BOOL:${MOXIE_NATIVE}>:-march=native>
   $<$<NOT:$<BOOL:${MOXIE_OPENMP}>>:-fopenmp-simd>)
+
+# Programs and tests spend their time in the library; what they hold themselves need not be fast, but should compile fast.
+add_library(moxie_program_flags INTERFACE)
+target_link_libraries(moxie_program_flags INTERFACE moxie_flags)
+target_compile_options(moxie_program_flags INTERFACE $<$<CONFIG:Release>:-O1>)

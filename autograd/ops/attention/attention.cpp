@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "autograd/ops/attention.h"
 #include "autograd/ops/common.h"
 
 namespace moxie {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/elementwise/activate.h"
 
+#include "autograd/ops/activation.h"
 #include "autograd/ops/common.h"
 
 namespace moxie {

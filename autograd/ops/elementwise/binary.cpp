@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/elementwise.h"
 #include "autograd/ops/reduce/sum_to.h"
 
 namespace moxie {

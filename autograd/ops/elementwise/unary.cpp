@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/elementwise/unary.h"
 
+#include "autograd/ops/activation.h"
 #include "autograd/ops/common.h"
+#include "autograd/ops/elementwise.h"
 #include "core/kernels/elementwise/affine.h"
 
 namespace moxie {

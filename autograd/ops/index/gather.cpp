@@ -2,6 +2,7 @@
 #include "core/kernels/index/gather.h"
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/index.h"
 
 namespace moxie {
 namespace {

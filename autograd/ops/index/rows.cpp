@@ -3,6 +3,7 @@
 #include "core/kernels/index/rows.h"
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/index.h"
 #include "core/kernels/index/gather.h"
 #include "core/kernels/index/top_k.h"
 #include "core/sort.h"

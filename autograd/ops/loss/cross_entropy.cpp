@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/loss.h"
 #include "core/reduce.h"
 
 namespace moxie {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "autograd/ops/common.h"
+#include "autograd/ops/matmul.h"
 #include "core/gemm.h"
 
 namespace moxie {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "autograd/ops/common.h"
+#include "autograd/ops/elementwise.h"
+#include "autograd/ops/matmul.h"
 #include "core/gemm.h"
 #include "core/reduce.h"
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/matmul.h"
 #include "core/gemm.h"
 
 namespace moxie {

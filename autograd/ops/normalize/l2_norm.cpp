@@ -2,6 +2,7 @@
 #include "core/kernels/normalize/l2_norm.h"
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/normalize.h"
 
 namespace moxie {
 

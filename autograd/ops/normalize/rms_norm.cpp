@@ -2,6 +2,7 @@
 #include "core/kernels/normalize/rms_norm.h"
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/normalize.h"
 #include "core/reduce.h"
 
 namespace moxie {

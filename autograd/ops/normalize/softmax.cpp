@@ -2,6 +2,7 @@
 #include "core/kernels/normalize/softmax.h"
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/normalize.h"
 
 namespace moxie {
 namespace {

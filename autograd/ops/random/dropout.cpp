@@ -2,6 +2,7 @@
 #include "core/kernels/random/dropout.h"
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/random.h"
 
 namespace moxie {
 

@@ -2,6 +2,9 @@
 #include "core/kernels/reduce/logsumexp.h"
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/elementwise.h"
+#include "autograd/ops/reduce.h"
+#include "autograd/ops/shape.h"
 
 namespace moxie {
 namespace {

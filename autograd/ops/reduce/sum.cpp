@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/reduce/sum.h"
 #include "autograd/ops/common.h"
+#include "autograd/ops/elementwise.h"
+#include "autograd/ops/reduce.h"
 #include "autograd/ops/reduce/sum_to.h"
+#include "autograd/ops/shape.h"
 #include "core/reduce.h"
 
 namespace moxie {

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/shape.h"
 #include "core/kernels/shape/strided_copy.h"
 
 namespace moxie {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/ops/common.h"
+#include "autograd/ops/shape.h"
 #include "core/kernels/shape/strided_copy.h"
 
 namespace moxie {

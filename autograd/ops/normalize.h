@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Over the last dimension: softmax and norms.
+#pragma once
+#include "autograd/tensor.h"
+
+namespace moxie {
+
+Tensor softmax(const Tensor& x);
+Tensor log_softmax(const Tensor& x);
+// x / sqrt(mean(x^2) + epsilon) * weight [width]; weight is f32, or f64 for f64
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon = 1e-5);
+// |x| + offset of each row -> [..]; gradient 0 where |x| = 0
+Tensor l2_norm(const Tensor& x, double offset = 0);
+
+}  // namespace moxie
