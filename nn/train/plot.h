@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pictures of training runs: line charts, heat maps, stacked areas and figures of several of them, saved as PNG.
+// Pictures of training runs: line charts, heat maps, stacked areas, images, and figures of several of them, saved as
+// PNG.
 //
 // A chart is a plain struct; fill in what is known, the rest has good defaults. Sizes are in points of 2 pixels.
 // The same input gives the same bytes. Text is UTF-8; plot_font.h says which characters are drawn.
@@ -27,6 +28,7 @@ struct Series {
   double width = 1.6;            // of the line, in points
   double opacity = 1;            // e.g. 0.3 for noisy values behind their average
   bool dots = false;             // a dot at each point, too
+  bool line = true;              // off: dots alone, 1.5 `width` in radius: a scatter plot
 };
 
 // A dashed horizontal line over the whole width, e.g. the loss of a uniform guess.
@@ -86,7 +88,40 @@ struct StackedArea {
   bool legend = true;
 };
 
-using Chart = std::variant<LineChart, HeatMap, StackedArea>;
+// A word at a place, centred.
+struct Label {
+  double x = 0, y = 0;
+  std::string text{};
+  Color color{38, 42, 48};
+};
+
+// What a colour of an image stands for.
+struct ColorName {
+  std::string name{};
+  Color color{};
+};
+
+// A picture made of pixels, with curves, dots and words over it: what a model has painted, what a classifier says about
+// each point of a plane. It keeps its proportions: those of the ranges where both are given, otherwise those of the
+// pixels. One white pixel with ranges is an empty plane to draw on.
+struct Image {
+  std::string title{}, x_label{}, y_label{};
+  double width = 360, height = 360;
+  int64_t rows = 0, columns = 0;
+  std::vector<Color> pixels{};                // [rows, columns], row 0 at the top
+  std::optional<Range> x_range{}, y_range{};  // what the picture spans, shown by ticks; without: x from 0 to columns,
+                                              // y from 0 at the lower border to rows, and no ticks
+  std::vector<Series> series{};               // what lies outside the picture is cut off
+  std::vector<Label> labels{};
+  std::vector<ColorName> colors{};  // for the legend, which names the series too
+  bool legend = true;               // beside the picture
+};
+
+// x and y of the centre of each pixel, row by row, [rows * columns, 2]: what a model is asked to colour an image by its
+// answers. `pixels` may still be empty. Throws std::invalid_argument unless rows and columns are positive.
+std::vector<float> pixel_centers(const Image& image);
+
+using Chart = std::variant<LineChart, HeatMap, StackedArea, Image>;
 
 // Charts in a grid, their axes aligned, row by row from the upper left. The widest chart sets the width of its column,
 // the highest the height of its row.

@@ -154,6 +154,14 @@ Lab to_lab(Color color) {
           0.0259040371 * l + 0.7827717662 * m - 0.8086757660 * s};
 }
 
+Color rgb(double red, double green, double blue) {
+  // written so that NaN gives 0
+  const auto byte = [](double share) {
+    return static_cast<uint8_t>(std::lround(255 * (share > 0 ? std::min(share, 1.0) : 0.0)));
+  };
+  return {byte(red), byte(green), byte(blue)};
+}
+
 Color to_color(Lab lab) {
   double keep = 1;
   if (!displayable(lab)) {

@@ -11,6 +11,9 @@ struct Color {
   friend bool operator==(const Color&, const Color&) = default;
 };
 
+// The colour of these shares of red, green and blue, 0 to 1 each (clamped; NaN counts as 0).
+Color rgb(double red, double green, double blue);
+
 // A colour in OKLab: equal distances look about equally different.
 struct Lab {
   double lightness = 0, a = 0, b = 0;  // lightness from 0 (black) to 1 (white)

@@ -122,6 +122,7 @@ std::vector<LegendEntry> shared_legend(std::vector<Chart>& charts) {
     }
     if (auto* lines = std::get_if<LineChart>(&chart)) lines->legend = false;
     if (auto* areas = std::get_if<StackedArea>(&chart)) areas->legend = false;
+    if (auto* image = std::get_if<Image>(&chart)) image->legend = false;
   }
   return entries;
 }

@@ -10,8 +10,6 @@
 namespace moxie::train::plot_parts {
 namespace {
 
-using Run = std::vector<Point>;
-
 Axis x_axis(const LineChart& chart) {
   std::vector<double> values;
   for (const Series& s : chart.series) values.insert(values.end(), s.x.begin(), s.x.end());
@@ -28,41 +26,6 @@ Axis y_axis(const LineChart& chart, const Axis& x) {
   }
   for (const ReferenceLine& line : chart.references) values.push_back(line.y);
   return make_axis(values, chart.log_y, chart.y_range, 0.05, "LineChart: y_range");
-}
-
-// Leaves of successive points in one narrow column only the first, lowest, highest and last: the picture is the same,
-// and drawn quickly for any number of points.
-Run thinned(const Run& run) {
-  constexpr double column = 0.5;
-  Run result;
-  for (size_t first = 0; first < run.size();) {
-    size_t end = first + 1, low = first, high = first;
-    for (; end < run.size() && std::floor(run[end].x / column) == std::floor(run[first].x / column); ++end) {
-      if (run[end].y < run[low].y) low = end;
-      if (run[end].y > run[high].y) high = end;
-    }
-    const std::array<size_t, 4> kept{first, std::min(low, high), std::max(low, high), end - 1};
-    for (size_t k = 0; k < kept.size(); ++k) {
-      if (k == 0 || kept[k] != kept[k - 1]) result.push_back(run[kept[k]]);
-    }
-    first = end;
-  }
-  return result;
-}
-
-// The unbroken pieces of a curve, in points of the canvas.
-std::vector<Run> runs(const Series& series, const Axis& x, const Axis& y, const Box& plot) {
-  std::vector<Run> result(1);
-  for (size_t i = 0; i < series.x.size(); ++i) {
-    const Point p{plot.x + x.position(series.x[i]) * plot.width, plot.bottom() - y.position(series.y[i]) * plot.height};
-    if (std::abs(p.x) <= 1e290 && std::abs(p.y) <= 1e290) {
-      result.back().push_back(p);
-    } else if (!result.back().empty()) {
-      result.emplace_back();
-    }
-  }
-  if (result.back().empty()) result.pop_back();
-  return result;
 }
 
 // Which small squares of the plot area hold data.
@@ -156,27 +119,11 @@ Point legend_place(const LineChart& chart, const Axis& x, const Axis& y, const B
 void validate(const LineChart& chart) {
   check(chart.width > 0 && chart.height > 0, "LineChart \"{}\": width and height must be positive, got {} x {}",
         chart.title, chart.width, chart.height);
-  for (const Series& s : chart.series) {
-    check(s.x.size() == s.y.size(),
-          "LineChart \"{}\": x and y of series \"{}\" must have the same length, got {} and {}", chart.title, s.name,
-          s.x.size(), s.y.size());
-    check(s.width > 0 && s.opacity >= 0 && s.opacity <= 1,
-          "LineChart \"{}\": series \"{}\" needs a positive width and an opacity between 0 and 1, got {} and {}",
-          chart.title, s.name, s.width, s.opacity);
-  }
+  validate(chart.series, "LineChart", chart.title);
   y_axis(chart, x_axis(chart));
 }
 
-std::vector<LegendEntry> legend_of(const LineChart& chart) {
-  std::vector<LegendEntry> entries;
-  for (size_t i = 0; i < chart.series.size(); ++i) {
-    const Series& s = chart.series[i];
-    if (s.name.empty()) continue;
-    const Color color = s.color.value_or(palette(static_cast<int64_t>(i)));
-    entries.push_back({s.name, mix(white, color, std::max(s.opacity, 0.25)), s.dashed, s.dots});
-  }
-  return entries;
-}
+std::vector<LegendEntry> legend_of(const LineChart& chart) { return legend_of(chart.series); }
 
 Margins margins_of(const LineChart& chart, double width, double height) {
   const Axis x = x_axis(chart), y = y_axis(chart, x);
@@ -208,25 +155,7 @@ void draw(Canvas& canvas, const LineChart& chart, const Box& plot, const Margins
     const std::array<Point, 2> ends{Point{plot.x + 3, at}, Point{plot.right(), at}};
     canvas.line(ends, {.color = line.color, .width = 1.1, .dashed = true, .clip = Box{plot.x, at - 4, plot.width, 8}});
   }
-  // room for the ends of lines at the border, not beyond
-  const Box clip{plot.x + 0.5, plot.y - 1, plot.width, plot.height + 0.5};
-  for (size_t i = 0; i < chart.series.size(); ++i) {
-    const Series& s = chart.series[i];
-    const Color color = s.color.value_or(palette(static_cast<int64_t>(i)));
-    for (const Run& run : runs(s, x, y, plot)) {
-      const auto inside = [&](Point p) { return visible(p.y) && p.x >= plot.x - 0.5 && p.x <= plot.right() + 0.5; };
-      const double radius = std::max(2.4, 1.5 * s.width);
-      if (run.size() > 1) {
-        canvas.line(thinned(run),
-                    {.color = color, .width = s.width, .opacity = s.opacity, .dashed = s.dashed, .clip = clip});
-      } else if (inside(run[0]) && !s.dots) {
-        canvas.dot(run[0], radius, color, s.opacity);
-      }
-      for (const Point& p : run) {
-        if (s.dots && inside(p)) canvas.dot(p, radius, color, s.opacity);
-      }
-    }
-  }
+  draw_series(canvas, chart.series, x, y, plot, false);
   for (const ReferenceLine& line : chart.references) {
     const double at = height_of(line.y);
     if (line.label.empty() || !visible(at)) continue;

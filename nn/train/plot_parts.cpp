@@ -156,8 +156,10 @@ void draw_legend(Canvas& canvas, double x, double y, const std::vector<LegendEnt
       canvas.line(
           sample,
           {.color = entry.color, .width = 2, .dashed = entry.dashed, .clip = Box{left - 2, middle - 4, marker + 4, 8}});
-      if (entry.dots) canvas.dot({left + marker / 2, middle}, 2.8, entry.color);
-    } else {
+    }
+    if (entry.dots) {
+      canvas.dot({left + marker / 2, middle}, entry.line ? 2.8 : 3.4, entry.color);
+    } else if (!entry.line) {
       canvas.fill({canvas.snap(left), canvas.snap(middle - 4.5), 9, 9}, entry.color);
     }
     canvas.text({left + marker + swatch_gap, middle}, entry.name,

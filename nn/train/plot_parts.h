@@ -23,7 +23,7 @@ struct LegendEntry {
   std::string name{};
   Color color{};
   bool dashed = false, dots = false;
-  bool line = true;  // a line, or a filled square
+  bool line = true;  // otherwise a dot or, without dots, a filled square
   friend bool operator==(const LegendEntry&, const LegendEntry&) = default;
 };
 
@@ -68,17 +68,41 @@ void draw_legend(Canvas& canvas, double x, double y, const std::vector<LegendEnt
 Margins margins_of(const LineChart& chart, double width, double height);
 Margins margins_of(const HeatMap& chart, double width, double height);
 Margins margins_of(const StackedArea& chart, double width, double height);
+Margins margins_of(const Image& chart, double width, double height);
 std::vector<LegendEntry> legend_of(const LineChart& chart);
 std::vector<LegendEntry> legend_of(const HeatMap& chart);
 std::vector<LegendEntry> legend_of(const StackedArea& chart);
+std::vector<LegendEntry> legend_of(const Image& chart);
 void draw(Canvas& canvas, const LineChart& chart, const Box& plot, const Margins& margins);
 void draw(Canvas& canvas, const HeatMap& chart, const Box& plot, const Margins& margins);
 void draw(Canvas& canvas, const StackedArea& chart, const Box& plot, const Margins& margins);
+void draw(Canvas& canvas, const Image& chart, const Box& plot, const Margins& margins);
 
 // Throws std::invalid_argument where the chart breaks a rule of plot.h.
 void validate(const LineChart& chart);
 void validate(const HeatMap& chart);
 void validate(const StackedArea& chart);
+void validate(const Image& chart);
+
+// Points of a curve in a row, in points of the canvas.
+using Run = std::vector<Point>;
+
+// The unbroken pieces of a curve.
+std::vector<Run> runs(const Series& series, const Axis& x, const Axis& y, const Box& plot);
+
+// Leaves of successive points in one narrow column only the first, lowest, highest and last: the picture is the same,
+// and drawn quickly for any number of points.
+Run thinned(const Run& run);
+
+// Draws the series, cut off at the border of the plot area; `halo` puts a white rim around them, over images.
+void draw_series(Canvas& canvas, const std::vector<Series>& series, const Axis& x, const Axis& y, const Box& plot,
+                 bool halo);
+
+// The series that have a name.
+std::vector<LegendEntry> legend_of(const std::vector<Series>& series);
+
+// Throws std::invalid_argument where a series breaks a rule; `kind` and `title` are the chart's.
+void validate(const std::vector<Series>& series, const char* kind, const std::string& title);
 
 // The finite values' range; 0 .. 1 where there are none, and wider than a point.
 Range finite_range(const std::vector<double>& values);
