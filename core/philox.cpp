@@ -30,7 +30,21 @@ constexpr int lanes = sizeof(Vector) / 8;
 
 inline Vector multiply(Vector a, Vector b) { return (Vector)product((Lanes)a, (Lanes)b); }
 
-typedef uint64_t TwoWords __attribute__((may_alias));  // the first in the lower half
+// low[0], high[0], low[1], ...
+typedef uint64_t Pairs __attribute__((vector_size(sizeof(Lanes)), may_alias, aligned(8)));
+inline void interleave(Vector low, Vector high, Pairs* out) {
+#if defined(__AVX512F__)
+  out[0] = (Pairs)__builtin_shufflevector(low, high, 0, 8, 1, 9, 2, 10, 3, 11);
+  out[1] = (Pairs)__builtin_shufflevector(low, high, 4, 12, 5, 13, 6, 14, 7, 15);
+#elif defined(__AVX2__)
+  out[0] = (Pairs)__builtin_shufflevector(low, high, 0, 4, 1, 5);
+  out[1] = (Pairs)__builtin_shufflevector(low, high, 2, 6, 3, 7);
+#else
+  out[0] = (Pairs)__builtin_shufflevector(low, high, 0, 2);
+  out[1] = (Pairs)__builtin_shufflevector(low, high, 1, 3);
+#endif
+}
+
 constexpr int rounds = 10;
 
 struct RoundKeys {
@@ -61,11 +75,7 @@ template <int vectors> void draw(const RoundKeys& keys, RandomKey key, uint64_t 
   }
   for (int v = 0; v < vectors; ++v) {
     const Vector low = (c0[v] & 0xFFFFFFFFu) | (c1[v] << 32), high = (c2[v] & 0xFFFFFFFFu) | (c3[v] << 32);
-    TwoWords* out = reinterpret_cast<TwoWords*>(words) + 2 * v * lanes;
-    for (int i = 0; i < lanes; ++i) {
-      out[2 * i] = low[i];
-      out[2 * i + 1] = high[i];
-    }
+    interleave(low, high, reinterpret_cast<Pairs*>(words + 4 * v * lanes));
   }
 }
 

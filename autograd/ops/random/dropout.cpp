@@ -11,7 +11,7 @@ Tensor dropout(const Tensor& x, double p, RandomKey key) {
   if (p == 0) return x;
   const auto launch = [=](const Array& from, const Array& into, bool accumulate) {
     dispatch_float("dropout", from.dtype(), [&]<class T>(T) {
-      const Dropout<T> kernel{from.data<T>(), into.data<T>(), from.numel(), static_cast<float>(p), key, accumulate};
+      const Dropout<T> kernel{from.data<T>(), into.data<T>(), from.numel(), p, key, accumulate};
       for_elements(from.device(), kernel, from.numel());
     });
   };

@@ -2,6 +2,7 @@
 // Cross entropy of softmax(logits) with one target class per row; rows whose target is `ignored` count for nothing.
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/prefetch.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -21,6 +22,7 @@ template <class T> struct CrossEntropy {
     const int32_t target = targets[row];
     const bool counts = target != ignored;
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    prefetch(in + cols, cols);
     const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
     const V value = top + math::log(total);
     V *lse_at = lse + row, *loss_at = loss + row, *counted_at = counted + row;

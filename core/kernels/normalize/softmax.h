@@ -2,6 +2,7 @@
 #pragma once
 #include "core/finite.h"
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/prefetch.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -16,6 +17,7 @@ template <class T> struct Softmax {
     const T* in = x + row * cols;
     T* out = y + row * cols;
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    prefetch(in + cols, cols);
     if constexpr (sizeof(T) == sizeof(V)) {  // the exponentials are kept in y between the two passes
       const V total = team.sum(cols, [=](int64_t i) {
         const V e = math::exp_nonpositive(V(in[i]) - top);
@@ -60,6 +62,7 @@ template <class T> struct LogSoftmax {
     const T* in = x + row * cols;
     T* out = y + row * cols;
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    prefetch(in + cols, cols);
     const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
     const V shift = top + math::log(total);
     team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(in[i]) - shift); });

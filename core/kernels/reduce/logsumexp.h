@@ -2,6 +2,7 @@
 #pragma once
 #include "core/finite.h"
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/prefetch.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -19,6 +20,7 @@ template <class T> struct LogSumExp {
     T* out = y + row;
     V* out_exact = exact + row;
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    prefetch(in + cols, cols);
     const V shift = is_finite(top) ? top : V(0);
     const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - shift); });
     const V value = shift + math::log(total);
