@@ -21,7 +21,7 @@ compiler=(g++ cmake ninja-build)
 libraries=(libdnnl-dev libfmt-dev libstb-dev libcli11-dev nlohmann-json3-dev)
 tests=(doctest-dev)
 demo=(bible-kjv)
-dev=(clang-format python3 shellcheck git)
+dev=(clang-format python3 python3-venv shellcheck git doxygen pkg-config)
 cmake_needed=3.25
 
 list() {
@@ -52,7 +52,7 @@ done
 # The program that a package is wanted for: one from elsewhere will do. Libraries have none.
 program_of() {
   case $1 in
-    g++ | cmake | clang-format | python3 | shellcheck | git) echo "$1" ;;
+    g++ | cmake | clang-format | python3 | shellcheck | git | doxygen | pkg-config) echo "$1" ;;
     ninja-build) echo ninja ;;
     bible-kjv) echo bible ;;
   esac
@@ -61,7 +61,9 @@ program_of() {
 is_installed() {
   local program
   program=$(program_of "$1")
-  if [[ -n $program ]]; then
+  if [[ $1 == python3-venv ]]; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null
+  elif [[ -n $program ]]; then
     command -v "$program" >/dev/null
   else
     [[ $(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]

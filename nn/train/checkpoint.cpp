@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "core/check.h"
+#include "core/version.h"
 #include "nn/safetensors_header.h"
 #include "nn/train/hash.h"
 
@@ -11,6 +12,7 @@ namespace moxie::train {
 namespace {
 
 constexpr const char* format_key = "moxie.checkpoint_format";
+constexpr const char* version_key = "moxie.version";           // of the library that wrote it
 constexpr const char* tensors_key = "moxie.tensor_checksums";  // 16 digits per tensor, in the file's order
 constexpr const char* contents_key = "moxie.contents_checksum";
 
@@ -51,6 +53,7 @@ void save_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
     check(named.array.defined(), "save_checkpoint: the array '{}' is undefined", named.name);
   }
   metadata[format_key] = std::to_string(checkpoint_format);
+  metadata[version_key] = std::string(library_version);
   metadata[tensors_key] = tensor_checksums(checkpoint.arrays);
   metadata[contents_key] = contents_checksum(checkpoint.arrays, metadata);
   nn::write_safetensors(path, checkpoint.arrays, metadata);

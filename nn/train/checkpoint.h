@@ -17,9 +17,9 @@ struct Checkpoint {
   std::map<std::string, std::string> metadata;  // configuration, step, identity of the data, … ; keys without "moxie."
 };
 
-// Writes a checkpoint so that `path` always holds a whole one, the old or the new. A checksum of every tensor and one
-// of everything else go into the metadata (keys "moxie.…"). Throws std::runtime_error where the system refuses (a full
-// disk, a read-only folder), std::invalid_argument for names that repeat.
+// Writes a checkpoint so that `path` always holds a whole one, the old or the new. The library's version, a checksum
+// of every tensor and one of everything else go into the metadata (keys "moxie.…"). Throws std::runtime_error where the
+// system refuses (a full disk, a read-only folder), std::invalid_argument for names that repeat.
 void save_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 
 // Reads it back, arrays on the CPU in the order they were given. Throws std::invalid_argument where the file is

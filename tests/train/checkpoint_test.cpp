@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/version.h"
 #include "tests/system_limits.h"
 #include "tests/temporary_folder.h"
 
@@ -73,6 +74,7 @@ TEST_CASE("checkpoint: any safetensors reader opens it") {
   save_checkpoint(folder / "a", example());
   const nn::Safetensors file = nn::read_safetensors(folder / "a");
   CHECK(file.metadata.at("step") == "12");
+  CHECK(file.metadata.at("moxie.version") == library_version);
   CHECK(file.arrays.size() == 4);
 }
 

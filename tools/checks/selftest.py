@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
+import api  # noqa: E402
 import file_sizes  # noqa: E402
 import formatting  # noqa: E402
 import headers  # noqa: E402
@@ -19,7 +20,13 @@ from repository import Repository  # noqa: E402
 
 CPP = "// SPDX-License-Identifier: Apache-2.0\n"
 SCRIPT = "#!/usr/bin/env bash\n# SPDX-License-Identifier: Apache-2.0\n"
+API = Path(__file__).parents[2] / "docs/api"
 CLEAN = {
+    "docs/api/Doxyfile": (API / "Doxyfile").read_text(),
+    "docs/api/filter.py": (API / "filter.py").read_text(),
+    "docs/api/main.md": "# Reference\n",
+    "moxie.h": CPP + '#pragma once\n#include "autograd/tensor.h"\n#include "core/light.h"\n#include "core/version.h"\n',
+    "core/version.h": CPP + '#pragma once\n// <now> @ 5 \\ #5\nint f();\n// library_version = "1.2.3"\n',
     "core/check.h": CPP + "#pragma once\n#include <fmt/core.h>\n",
     "core/light.h": CPP + "#pragma once\n#include <cstdint>\n",
     "core/kernels/add.h": CPP + '#pragma once\n#include "core/light.h"\n',
@@ -57,6 +64,9 @@ PLANTED = [
     (file_sizes, "core/a.o", "", "core/a.o: made by a build"),
     (file_sizes, "docs/program", "\x7fELF", "docs/program: made by a build"),
     (readme, "examples/moe_layer.cpp", CPP + "int main() {}\n", "README.md: its program differs"),
+    (readme, "docs/library.md", "```cmake\nproject(x)\n```\n", "library.md: its program differs from tests/consumer/CMake"),
+    (api, "nn/a.h", CPP + "#pragma once\n", "moxie.h: does not include nn/a.h"),
+    (api, "core/light.h", CPP + "#pragma once\n/// @param y none\nvoid f(int x);\n", "argument 'y' of command @param"),
     (spdx, "core/a.h", "#pragma once\n", "core/a.h: first line is"),
     (spdx, "cuda/a.cu", "", "cuda/a.cu: empty"),
     (spdx, "tools/a.sh", "#!/bin/sh\necho\n", "tools/a.sh: first line is"),
@@ -98,7 +108,7 @@ def problems_with(check, planted=None):
 
 def main():
     wrong = []
-    for check in (layering, file_sizes, spdx, links, shell, formatting, headers):
+    for check in (layering, file_sizes, spdx, links, shell, formatting, headers, api):
         found = problems_with(check)
         if found and not isinstance(found, str):
             wrong.append(f"{check.__name__} complains about a clean project: {found}")
