@@ -9,6 +9,9 @@ Tensor softmax(const Tensor& x);
 Tensor log_softmax(const Tensor& x);
 // x / sqrt(mean(x^2) + epsilon) * weight [width]; weight is f32, or f64 for f64
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon = 1e-5);
+// (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * weight + bias over the last dimension. weight and bias [width] are
+// f32, or f64 for f64; undefined ones stand for 1 and 0.
+Tensor layer_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& bias = {}, double epsilon = 1e-5);
 // |x| + offset of each row -> [..]; gradient 0 where |x| = 0
 Tensor l2_norm(const Tensor& x, double offset = 0);
 

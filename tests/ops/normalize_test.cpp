@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// autograd/ops.h: softmax, log_softmax, cross_entropy, rms_norm and l2_norm.
+// autograd/ops/normalize.h: softmax, log_softmax, rms_norm, layer_norm and l2_norm.
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 
 #include "autograd/gradcheck.h"
+#include "tests/ops/errors.h"
 #include "tests/ops/harness.h"
 
 using namespace moxie;
@@ -77,68 +78,6 @@ TEST_CASE("softmax: large numbers, infinities, NaN") {
   }
 }
 
-TEST_CASE("cross_entropy") {
-  struct Case {
-    Shape shape;
-    bool ignore;  // every third target
-  };
-  for (const Case& c : {Case{{4}, false}, Case{{1, 1}, false}, Case{{0, 5}, false}, Case{{3, 5}, false},
-                        Case{{7, 5}, true}, Case{{1, 5}, true}, Case{{2, 3, 4}, true}, Case{{31, 33}, true},
-                        Case{{3, 1023}, false}, Case{{17, 1025}, true}, Case{{1025, 17}, true}}) {
-    std::vector<int32_t> targets =
-        random_indices(c.shape.without(c.shape.rank() - 1), c.shape.cols()).to_vector<int32_t>();
-    for (size_t i = 0; c.ignore && i < targets.size(); i += 3) targets[i] = -100;
-    const Array array = Array::from(targets, c.shape.without(c.shape.rank() - 1));
-    run({.covers = "cross_entropy(Tensor, Array, int64_t)",
-         .name = c.ignore ? "some ignored" : "",
-         .function = [=](std::span<const Tensor> x) { return cross_entropy(x[0], array); },
-         .reference =
-             [=](std::span<const Numbers> x) {
-               Numbers y{Shape{}};
-               const int64_t cols = c.shape.cols();
-               double count = 0;
-               for (size_t row = 0; row < targets.size(); ++row) {
-                 if (targets[row] < 0) continue;
-                 const double* in = &x[0].at[row * static_cast<size_t>(cols)];
-                 y[0] += std::log(sum_of_exponentials(in, cols)) - in[targets[row]];
-                 ++count;
-               }
-               if (count > 0) y[0] /= count;
-               return y;
-             },
-         .inputs = {{c.shape}},
-         .dtype_kept = false});
-  }
-}
-
-TEST_CASE("cross_entropy: sure predictions, infinities, other ignored indices") {
-  // bf16 probabilities near 1 must not cancel: the gradient of the target is p - 1
-  const Tensor logits = Tensor(Array::from(std::vector<float>{6, 0}, {1, 2}).to(Dtype::bf16)).set_requires_grad();
-  cross_entropy(logits, Array::from(std::vector<int32_t>{0}, {1})).backward();
-  const double p = 1 / (1 + std::exp(6.0));
-  CHECK(logits.grad().to_vector<double>()[0] == doctest::Approx(-p).epsilon(4e-3));
-  CHECK(logits.grad().to_vector<double>()[1] == doctest::Approx(p).epsilon(4e-3));
-
-  const Tensor masked = Tensor::from({0, -std::numeric_limits<float>::infinity(), 0}, {1, 3}).set_requires_grad();
-  const Tensor loss = cross_entropy(masked, Array::from(std::vector<int32_t>{2}, {1}));
-  CHECK(loss.item() == doctest::Approx(std::log(2.0)));
-  loss.backward();
-  CHECK(masked.grad().to_vector<float>() == std::vector<float>{0.5f, 0, -0.5f});
-
-  const Tensor x = Tensor::from({1, 2, 3, 4}, {2, 2});
-  const Array targets = Array::from(std::vector<int32_t>{1, 7}, {2});
-  CHECK(cross_entropy(x, targets, 7).item() == doctest::Approx(std::log(1 + std::exp(-1.0))));
-  // an index beyond i32 ignores nothing
-  CHECK_THROWS(cross_entropy(x, Array::from(std::vector<int32_t>{1, -1}, {2}), (int64_t{1} << 32) + 5));
-  CHECK_THROWS(cross_entropy(x, Array::from(std::vector<int32_t>{1, -1}, {2})));
-  CHECK_THROWS(cross_entropy(x, Array::from(std::vector<int32_t>{1, 2}, {2})));
-  const Tensor all_ignored = Tensor::from({1, 2}, {1, 2}).set_requires_grad();
-  const Tensor zero = cross_entropy(all_ignored, Array::from(std::vector<int32_t>{-100}, {1}));
-  CHECK(zero.item() == 0);
-  zero.backward();
-  CHECK(all_ignored.grad().to_vector<float>() == std::vector<float>{0, 0});
-}
-
 TEST_CASE("rms_norm") {
   for (const Shape& shape : shapes)
     for (const double epsilon : {1e-5, 0.5}) {
@@ -162,6 +101,82 @@ TEST_CASE("rms_norm") {
   CHECK(y.to_vector<float>() == std::vector<float>(6, 0));
   y.backward(Array::full({2, 3}, 1));
   for (const float value : zeros.grad().to_vector<float>()) CHECK(std::isfinite(value));
+}
+
+TEST_CASE("layer_norm") {
+  for (const Shape& shape : shapes)
+    for (const double epsilon : {1e-5, 0.5})
+      for (const bool weighted : {true, false})
+        for (const bool shifted : {true, false}) {
+          if (shape.cols() <= 3 && epsilon < 0.1) continue;  // two elements: +-1 but for rounding
+          if (weighted != shifted && shape.numel() > 100) continue;
+          std::vector<Input> inputs{{shape, away_from_zero}};
+          if (weighted) inputs.push_back({.shape = {shape.cols()}, .generate = positive, .statistics = true});
+          if (shifted) inputs.push_back({.shape = {shape.cols()}, .generate = normal, .statistics = true});
+          run({.covers = "layer_norm(Tensor, Tensor, Tensor, double)",
+               .name = fmt::format("epsilon = {}{}{}", epsilon, weighted ? ", weight" : "", shifted ? ", bias" : ""),
+               .function =
+                   [=](std::span<const Tensor> x) {
+                     return layer_norm(x[0], weighted ? x[1] : Tensor(), shifted ? x.back() : Tensor(), epsilon);
+                   },
+               .reference =
+                   [=](std::span<const Numbers> x) {
+                     return by_row(x[0], [&](const double* in, double* out, int64_t n) {
+                       double mean = 0, squares = 0;
+                       for (int64_t i = 0; i < n; ++i) mean += in[i] / static_cast<double>(n);
+                       for (int64_t i = 0; i < n; ++i) squares += (in[i] - mean) * (in[i] - mean);
+                       for (int64_t i = 0; i < n; ++i)
+                         out[i] = (in[i] - mean) / std::sqrt(squares / static_cast<double>(n) + epsilon) *
+                                      (weighted ? x[1][i] : 1) +
+                                  (shifted ? x.back()[i] : 0);
+                     });
+                   },
+               .inputs = inputs,
+               .tolerances = {.f64 = 1e-11, .bf16 = 1.2e-2}});
+        }
+  // a large mean doesn't cancel the variance away
+  const Tensor shifted = Tensor::from({10001, 10002, 10003, 10004}, {1, 4}).set_requires_grad();
+  const Tensor y = layer_norm(shifted, {}, {}, 0);
+  const double unit = 1 / std::sqrt(1.25);
+  for (int64_t i = 0; i < 4; ++i)
+    CHECK(y.to_vector<double>()[static_cast<size_t>(i)] ==
+          doctest::Approx((static_cast<double>(i) - 1.5) * unit).epsilon(1e-6));
+  // constant rows: the bias alone, finite gradients
+  const Tensor constant = Tensor::full({2, 3}, 5).set_requires_grad(), bias = Tensor::from({1, 2, 3}, {3});
+  const Tensor z = layer_norm(constant, {}, bias);
+  CHECK(z.to_vector<float>() == std::vector<float>{1, 2, 3, 1, 2, 3});
+  z.backward(Array::full({2, 3}, 1));
+  for (const float value : constant.grad().to_vector<float>()) CHECK(std::isfinite(value));
+}
+
+TEST_CASE("errors: layer_norm") {
+  expect({
+      {[] { layer_norm(of({})); }, "layer_norm: needs at least one dimension, got a scalar"},
+      {[] {
+         layer_norm(of({2, 3}), of({2}));
+       },
+       "layer_norm: weight must be [width], got x [2, 3] and weight [2]"},
+      {[] {
+         layer_norm(of({2, 3}), of({3}), of({1, 3}));
+       },
+       "layer_norm: bias must be [width], got x [2, 3] and bias [1, 3]"},
+      {[] {
+         layer_norm(of({2, 3}, Dtype::bf16), of({3}, Dtype::bf16));
+       },
+       "layer_norm: for x in bf16 on cpu the weight must be f32 there, got bf16 on cpu"},
+      {[] {
+         layer_norm(of({2, 3}), {}, of({3}, Dtype::f64));
+       },
+       "layer_norm: for x in f32 on cpu the bias must be f32 there, got f64 on cpu"},
+      {[] {
+         layer_norm(of({2, 3}), {}, {}, -1);
+       },
+       "layer_norm: epsilon must not be negative, got -1"},
+      {[] {
+         layer_norm(of({2, 3}, Dtype::i32));
+       },
+       "layer_norm: needs a float dtype (f64, f32 or bf16), got i32"},
+  });
 }
 
 TEST_CASE("l2_norm") {

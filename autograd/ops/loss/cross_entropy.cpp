@@ -4,13 +4,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "autograd/ops/common.h"
-#include "autograd/ops/loss.h"
-#include "core/reduce.h"
+#include "autograd/ops/loss/common.h"
 
 namespace moxie {
 
-Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_index) {
+int32_t check_targets(const Tensor& logits, const Array& targets, int64_t ignore_index) {
   check(logits.shape().rank() >= 1 && targets.shape() == logits.shape().without(logits.shape().rank() - 1),
         "cross_entropy: targets must have the logits' shape without the last dimension, got logits {} and targets {}",
         logits.shape(), targets.shape());
@@ -19,9 +17,14 @@ Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_
         ignore_index, logits.shape());
   // Beyond the range of i32 no target can be meant, nor can one be -1 after the check.
   const int32_t ignored = std::in_range<int32_t>(ignore_index) ? static_cast<int32_t>(ignore_index) : -1;
-  const int64_t rows = targets.numel(), cols = logits.dim(-1);
-  check_indices("cross_entropy", targets, cols, logits.device(),
+  check_indices("cross_entropy", targets, logits.dim(-1), logits.device(),
                 ignored == ignore_index ? std::optional(ignored) : std::nullopt);
+  return ignored;
+}
+
+Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_index) {
+  const int32_t ignored = check_targets(logits, targets, ignore_index);
+  const int64_t rows = targets.numel(), cols = logits.dim(-1);
   const Options statistics{statistics_dtype(logits.dtype()), logits.device()};
   const Array lse = Array::empty({rows}, statistics), parts = Array::empty({2, rows}, statistics);
   dispatch_float("cross_entropy", logits.dtype(), [&]<class T>(T) {

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// LayerNorm (Ba et al. 2016): y = n w + b with n = (x - mean) r and r = 1 / sqrt(mean((x - mean)^2) + epsilon), over a
+// row. Statistics, weight, bias and their gradients are in the accumulator's type; w and b may be null: 1 and 0.
+#pragma once
+#include "core/kernels/elementwise/accumulate.h"
+#include "core/math.h"
+
+namespace moxie {
+
+template <class T> struct LayerNorm {
+  using V = Accumulator<T>;
+  const T* x;
+  const V* weight;
+  const V* bias;
+  T* y;
+  V* mean;
+  V* rstd;
+  int64_t cols;
+  V epsilon;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T* in = x + row * cols;
+    const V *w = weight, *b = bias;
+    T* out = y + row * cols;
+    V *mean_at = mean + row, *rstd_at = rstd + row;
+    const int64_t n = cols;
+    const V center = team.sum(n, [=](int64_t i) { return V(in[i]); }) / V(n);
+    const V squares = team.sum(n, [=](int64_t i) {
+      const V d = V(in[i]) - center;
+      return d * d;
+    });
+    const V r = V(1) / math::sqrt(squares / V(n) + epsilon);
+    branch(w != nullptr, [=](auto scaled) {
+      branch(b != nullptr, [=](auto shifted) {
+        team.each(n, [=](int64_t i) {
+          const V factor = scaled ? w[i] : V(1), shift = shifted ? b[i] : V(0);
+          out[i] = static_cast<T>((V(in[i]) - center) * r * factor + shift);
+        });
+      });
+    });
+    team.once([=] {
+      *mean_at = center;
+      *rstd_at = r;
+    });
+  }
+};
+
+// dx = r (g - mean(g) - n mean(g n)) with g = dy w
+template <class T> struct LayerNormBackward {
+  using V = Accumulator<T>;
+  const T* x;
+  const V* weight;
+  const V* mean;
+  const V* rstd;
+  const T* dy;
+  T* dx;
+  int64_t cols;
+  bool accumulate;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T *in = x + row * cols, *upstream = dy + row * cols;
+    const V* w = weight;
+    T* out = dx + row * cols;
+    const V center = mean[row], r = rstd[row];
+    const int64_t n = cols;
+    const bool add_to = accumulate;
+    branch(w != nullptr, [=](auto scaled) {
+      const auto g = [=](int64_t i) { return V(upstream[i]) * (scaled ? w[i] : V(1)); };
+      const V push = team.sum(n, [=](int64_t i) { return g(i); }) / V(n);
+      const V dot = team.sum(n, [=](int64_t i) { return g(i) * (V(in[i]) - center); });
+      const V pull = dot * r * r / V(n);
+      branch(add_to, [=](auto add) {
+        team.each(n, [=](int64_t i) { store(out[i], r * (g(i) - push - (V(in[i]) - center) * pull), add); });
+      });
+    });
+  }
+};
+
+// Of `chunk` rows: dw = sum over the rows of dy n, db = sum of dy; the chunks are summed afterwards. Either may be
+// null.
+template <class T> struct LayerNormParameterPartial {
+  using V = Accumulator<T>;
+  const T* x;
+  const V* mean;
+  const V* rstd;
+  const T* dy;
+  V* dw;
+  V* db;
+  int64_t rows, cols, chunk;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t index) const {
+    const int64_t first = index * chunk, last = first + chunk < rows ? first + chunk : rows, n = cols;
+    if (dw != nullptr) {
+      V* out = dw + index * n;
+      team.each(n, [=](int64_t i) { out[i] = V(0); });
+      for (int64_t row = first; row < last; ++row) {
+        const T *in = x + row * n, *g = dy + row * n;
+        const V center = mean[row], r = rstd[row];
+        team.each(n, [=](int64_t i) { out[i] += V(g[i]) * ((V(in[i]) - center) * r); });
+      }
+    }
+    if (db != nullptr) {
+      V* out = db + index * n;
+      team.each(n, [=](int64_t i) { out[i] = V(0); });
+      for (int64_t row = first; row < last; ++row) {
+        const T* g = dy + row * n;
+        team.each(n, [=](int64_t i) { out[i] += V(g[i]); });
+      }
+    }
+  }
+};
+
+}  // namespace moxie
