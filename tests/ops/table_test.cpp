@@ -32,10 +32,11 @@ std::string type_of(std::string parameter) {
   return type;
 }
 
-// Declarations of functions that give a Tensor or TopK: "name(types)".
+// Declarations of functions that give a Tensor, several, or TopK: "name(types)".
 std::vector<std::string> declarations(const std::string& header) {
   std::vector<std::string> result;
-  const std::regex declaration("\\n(?:inline )?(?:Tensor|TopK) (operator.|\\w+)\\(([^;{]*)\\)[ \\n]*[;{]");
+  const std::regex declaration(
+      "\\n(?:inline )?(?:Tensor|TopK|std::vector<Tensor>) (operator.|\\w+)\\(([^;{]*)\\)[ \\n]*[;{]");
   for (auto match = std::sregex_iterator(header.begin(), header.end(), declaration); match != std::sregex_iterator();
        ++match) {
     std::string types, parameter;
@@ -54,9 +55,10 @@ TEST_CASE("the parser of declarations") {
       "x, int64_t "
       "k = 1);\ninline Tensor operator*(double s, const Tensor& x) { return x; }\nTensor c(std::span<const Tensor> "
       "x,\n   "
-      "RandomKey key, Options options = {});\nint64_t width(int64_t x);\n");
+      "RandomKey key, Options options = {});\nint64_t width(int64_t x);\n\nstd::vector<Tensor> s(const Tensor& x);\n");
   CHECK(declarations(header) == std::vector<std::string>{"add(Tensor, Tensor)", "top(Tensor, int64_t)",
-                                                         "operator*(double, Tensor)", "c(span, RandomKey, Options)"});
+                                                         "operator*(double, Tensor)", "c(span, RandomKey, Options)",
+                                                         "s(Tensor)"});
 }
 
 TEST_CASE("every op has a row, and every row an op") {

@@ -1,30 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
+// permute, transpose and flip
 #include <algorithm>
 #include <numeric>
 
 #include "autograd/ops/common.h"
 #include "autograd/ops/shape.h"
-#include "core/kernels/shape/strided_copy.h"
+#include "autograd/ops/shape/strided.h"
 
 namespace moxie {
 namespace {
 
 Array permuted(const Array& x, const std::vector<int64_t>& order) {
-  const Shape& shape = x.shape();
+  const std::vector<int64_t> x_strides = strides_of(x.shape());
   std::vector<int64_t> sizes, strides;
   for (const int64_t dim : order) {
-    sizes.push_back(shape[dim]);
-    strides.push_back(shape.product(dim + 1, shape.rank()));
+    sizes.push_back(x.shape()[dim]);
+    strides.push_back(x_strides[static_cast<size_t>(dim)]);
   }
-  const Array y = Array::empty(Shape(std::span<const int64_t>(sizes)), x.options());
-  if (y.numel() == 0) return y;
-  dispatch(x.dtype(), [&]<class T>(T) {
-    StridedCopy<T> kernel{x.data<T>(), y.data<T>(), static_cast<int>(shape.rank()), {}, {}};
-    std::copy(sizes.begin(), sizes.end(), kernel.size);
-    std::copy(strides.begin(), strides.end(), kernel.stride);
-    for_rows(x.device(), kernel, y.shape().rows(), y.shape().cols());
-  });
-  return y;
+  return strided_copy(x, Shape(std::span<const int64_t>(sizes)), strides);
+}
+
+Array flipped(const Array& x, const std::vector<int64_t>& dims) {
+  std::vector<int64_t> strides = strides_of(x.shape());
+  int64_t first = 0;
+  for (const int64_t dim : dims) {
+    int64_t& stride = strides[static_cast<size_t>(dim)];
+    first += stride * (x.shape()[dim] - 1);
+    stride = -stride;
+  }
+  return strided_copy(x, x.shape(), strides, first);
 }
 
 }  // namespace
@@ -55,6 +59,21 @@ Tensor transpose(const Tensor& x, int64_t dim0, int64_t dim1) {
   std::swap(order[static_cast<size_t>(normalize_dim("transpose", dim0, x.shape()))],
             order[static_cast<size_t>(normalize_dim("transpose", dim1, x.shape()))]);
   return permute(x, order);
+}
+
+Tensor flip(const Tensor& x, std::span<const int64_t> dims) {
+  std::vector<int64_t> all;
+  for (const int64_t dim : dims) {
+    all.push_back(normalize_dim("flip", dim, x.shape()));
+    check(std::count(all.begin(), all.end(), all.back()) == 1, "flip: dimension {} of shape {} is named twice",
+          all.back(), x.shape());
+  }
+  return record("flip", flipped(x.value(), all), {x},
+                [all](std::span<const Array> dy, Grads& grads) { grads.give(0, flipped(dy[0], all)); });
+}
+
+Tensor flip(const Tensor& x, std::initializer_list<int64_t> dims) {
+  return flip(x, std::span<const int64_t>(dims.begin(), dims.size()));
 }
 
 }  // namespace moxie

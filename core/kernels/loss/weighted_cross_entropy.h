@@ -4,6 +4,7 @@
 //   loss = (1 - s) w_t l_t + s / K sum_c w_c l_c
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/prefetch.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -27,6 +28,7 @@ template <class T> struct WeightedCrossEntropy {
     const int32_t target = targets[row];
     const bool counts = target != ignored;
     const V top = team.max(n, [=](int64_t i) { return V(in[i]); });
+    prefetch(in + n, n);
     const V total = team.sum(n, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
     const V shift = top + math::log(total);
     V spread = V(0);

@@ -3,6 +3,7 @@
 // row. Statistics, weight, bias and their gradients are in the accumulator's type; w and b may be null: 1 and 0.
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/prefetch.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -24,6 +25,7 @@ template <class T> struct LayerNorm {
     V *mean_at = mean + row, *rstd_at = rstd + row;
     const int64_t n = cols;
     const V center = team.sum(n, [=](int64_t i) { return V(in[i]); }) / V(n);
+    prefetch(in + n, n);
     const V squares = team.sum(n, [=](int64_t i) {
       const V d = V(in[i]) - center;
       return d * d;

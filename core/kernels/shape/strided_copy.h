@@ -1,50 +1,104 @@
 // SPDX-License-Identifier: Apache-2.0
+// Copies between places that lie apart: reordered, repeated, reversed, cut out or joined.
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
 
 namespace moxie {
 
-// y = x with its dimensions in another order: y is contiguous of the sizes given, `stride` says how far apart
-// neighbours along each of its dimensions are in x.
+// y [size..], contiguous, from x, where neighbours along dimension i of y lie stride[i] apart: 0 repeats, a negative
+// one goes backwards. A row is `block` of the `lines` along the last dimension. At least one dimension.
 template <class T> struct StridedCopy {
-  static constexpr int max_rank = 8;
+  static constexpr int max_rank = 16;
   const T* x;
   T* y;
   int rank;
   int64_t size[max_rank];
   int64_t stride[max_rank];
+  int64_t lines, block;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const int64_t cols = size[rank - 1], step = stride[rank - 1];
-    int64_t rest = row, first = 0;
+    const int64_t first = row * block, last = first + block < lines ? first + block : lines;
+    int64_t index[max_rank] = {}, at = 0, rest = first;
     for (int i = rank - 2; i >= 0; --i) {
-      first += rest % size[i] * stride[i];
+      index[i] = rest % size[i];
       rest /= size[i];
+      at += index[i] * stride[i];
     }
-    const T* in = x + first;
-    T* out = y + row * cols;
-    if (step == 1)
-      team.each(cols, [=](int64_t i) { out[i] = in[i]; });
-    else
-      team.each(cols, [=](int64_t i) { out[i] = in[i * step]; });
+    for (int64_t line = first; line < last; ++line) {
+      const T* in = x + at;
+      T* out = y + line * cols;
+      if (step == 1) {
+        team.each(cols, [=](int64_t i) { out[i] = in[i]; });
+      } else if (step == 0) {
+        const T value = in[0];
+        team.each(cols, [=](int64_t i) { out[i] = value; });
+      } else {
+        team.each(cols, [=](int64_t i) { out[i] = in[i * step]; });
+      }
+      for (int i = rank - 2; i >= 0; --i) {
+        at += stride[i];
+        if (++index[i] < size[i]) break;
+        at -= index[i] * stride[i];
+        index[i] = 0;
+      }
+    }
   }
 };
 
-// Copies rows of `cols` elements between two arrays with different distances between rows: y (+)= x.
+// The same where dimension `across` of y, not the last one, is contiguous in x: a row is a square tile of these two
+// dimensions, so that every cache line that is fetched is used up.
+template <class T> struct TransposeCopy {
+  static constexpr int max_rank = StridedCopy<T>::max_rank;
+  static constexpr int64_t tile = 32;
+  const T* x;
+  T* y;
+  int rank;
+  int across;
+  int64_t size[max_rank];
+  int64_t stride[max_rank];    // in x
+  int64_t y_stride[max_rank];  // of a contiguous y
+  static MOXIE_FN int64_t tiles(int64_t n) { return (n + tile - 1) / tile; }
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const int64_t cols = size[rank - 1], step = stride[rank - 1], apart = y_stride[across];
+    const int64_t column = row % tiles(cols) * tile;
+    int64_t rest = row / tiles(cols), from = column * step, to = column;
+    for (int i = rank - 2; i >= 0; --i) {
+      const int64_t places = i == across ? tiles(size[i]) : size[i];
+      const int64_t index = rest % places * (i == across ? tile : 1);
+      rest /= places;
+      from += index * stride[i];
+      to += index * y_stride[i];
+    }
+    const int64_t line = to / apart % size[across];  // of the first line in the tile
+    const int64_t height = size[across] - line < tile ? size[across] - line : tile;
+    const int64_t width = cols - column < tile ? cols - column : tile;
+    for (int64_t j = 0; j < height; ++j) {
+      const T* in = x + from + j;
+      T* out = y + to + j * apart;
+      team.each(width, [=](int64_t i) { out[i] = in[i * step]; });
+    }
+  }
+};
+
+// Copies lines of `cols` elements between two arrays with different distances between lines: y (+)= x. A row is `chunk`
+// elements of a line, which has `chunks` of them.
 template <class T> struct CopyRows {
   const T* x;
   int64_t x_stride;
   T* y;
   int64_t y_stride;
-  int64_t cols;
+  int64_t cols, chunk, chunks;
   bool accumulate;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
-    const T* in = x + row * x_stride;
-    T* out = y + row * y_stride;
+    const int64_t line = row / chunks, first = row % chunks * chunk;
+    const int64_t n = cols - first < chunk ? cols - first : chunk;
+    const T* in = x + line * x_stride + first;
+    T* out = y + line * y_stride + first;
     using V = Accumulator<T>;
     if (accumulate)
-      team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + V(in[i])); });
+      team.each(n, [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + V(in[i])); });
     else
-      team.each(cols, [=](int64_t i) { out[i] = in[i]; });
+      team.each(n, [=](int64_t i) { out[i] = in[i]; });
   }
 };
 
