@@ -28,47 +28,56 @@ template <class T> struct Combine {
   };
 
   template <class Team> MOXIE_FN void operator()(Team team, int64_t token) const {
-    if (sizeof(T) < sizeof(V) && top_k > most) return in_one_sum(team, token);
-    for (int64_t first = 0; first < top_k; first += most) {
-      switch (top_k - first) {
-        case 1: pass<1>(team, token, first); break;
-        case 2: pass<2>(team, token, first); break;
-        case 3: pass<3>(team, token, first); break;
-        case 4: pass<4>(team, token, first); break;
-        case 5: pass<5>(team, token, first); break;
-        case 6: pass<6>(team, token, first); break;
-        case 7: pass<7>(team, token, first); break;
-        default: pass<most>(team, token, first);
-      }
-    }
+    if (sizeof(T) < sizeof(V) && top_k > most)
+      in_pieces(team, token);
+    else
+      add_rows(team, token, 0, cols, y + token * cols, accumulate);
   }
 
  private:
   MOXIE_FN const T* row(int64_t assignment) const { return rows + slot[assignment] * cols; }
   MOXIE_FN V weight(int64_t assignment) const { return weights == nullptr ? V(1) : weights[assignment]; }
 
-  template <int64_t count, class Team> MOXIE_FN void pass(Team team, int64_t token, int64_t first) const {
-    Terms<count> terms;
-    for (int64_t j = 0; j < count; ++j) {
-      terms.row[j] = row(token * top_k + first + j);
-      terms.weight[j] = weight(token * top_k + first + j);
+  // out[i] (+)= the sum's columns begin + i, i in [0, n)
+  template <class Team, class Out>
+  MOXIE_FN void add_rows(Team team, int64_t token, int64_t begin, int64_t n, Out* out, bool adds) const {
+    for (int64_t first = 0; first < top_k; first += most) {
+      switch (top_k - first) {
+        case 1: pass<1>(team, token, first, begin, n, out, adds); break;
+        case 2: pass<2>(team, token, first, begin, n, out, adds); break;
+        case 3: pass<3>(team, token, first, begin, n, out, adds); break;
+        case 4: pass<4>(team, token, first, begin, n, out, adds); break;
+        case 5: pass<5>(team, token, first, begin, n, out, adds); break;
+        case 6: pass<6>(team, token, first, begin, n, out, adds); break;
+        case 7: pass<7>(team, token, first, begin, n, out, adds); break;
+        default: pass<most>(team, token, first, begin, n, out, adds);
+      }
     }
-    T* out = y + token * cols;
-    const int64_t n = cols;
-    branch(accumulate || first > 0,
-           [=](auto adds) { team.each(n, [=](int64_t i) { store(out[i], terms.sum(i), adds); }); });
   }
 
-  // For bf16, which several passes would round several times.
-  template <class Team> MOXIE_FN void in_one_sum(Team team, int64_t token) const {
-    const Combine self = *this;
-    T* out = y + token * cols;
-    team.each(cols, [=](int64_t i) {
-      V total = self.accumulate ? V(out[i]) : V(0);
-      for (int64_t j = token * self.top_k; j < (token + 1) * self.top_k; ++j)
-        total += self.weight(j) * V(self.row(j)[i]);
-      out[i] = static_cast<T>(total);
-    });
+  template <int64_t count, class Team, class Out>
+  MOXIE_FN void pass(Team team, int64_t token, int64_t first, int64_t begin, int64_t n, Out* out, bool adds) const {
+    Terms<count> terms;
+    for (int64_t j = 0; j < count; ++j) {
+      terms.row[j] = row(token * top_k + first + j) + begin;
+      terms.weight[j] = weight(token * top_k + first + j);
+    }
+    branch(adds || first > 0, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], terms.sum(i), add); }); });
+  }
+
+  // For bf16, which several passes over y would round several times: they go over a piece of sums in V instead, of
+  // which a member meets the same elements in each pass.
+  template <class Team> MOXIE_FN void in_pieces(Team team, int64_t token) const {
+    constexpr int64_t piece = 256;
+    V sums[piece] = {};
+    V* total = sums;
+    for (int64_t begin = 0; begin < cols; begin += piece) {
+      const int64_t n = cols - begin < piece ? cols - begin : piece;
+      T* out = y + token * cols + begin;
+      if (accumulate) team.each(n, [=](int64_t i) { total[i] = V(out[i]); });
+      add_rows(team, token, begin, n, total, accumulate);
+      team.each(n, [=](int64_t i) { out[i] = static_cast<T>(total[i]); });
+    }
   }
 };
 
