@@ -25,6 +25,7 @@
 #include "moe/layer.h"
 #include "moe/losses.h"
 #include "moe/metrics.h"
+#include "moe/noise.h"
 #include "moe/router.h"
 #include "moe/routing.h"
 #include "moe/sample.h"

@@ -5,28 +5,22 @@
 #include "core/gemm.h"
 #include "core/launch.h"
 #include "core/reduce.h"
+#include "moe/dispatch.h"
 #include "moe/kernels/cosine_scores.h"
 
 namespace moxie::moe {
 namespace {
 
-template <class F> void dispatch_router(Dtype dtype, F&& f) {
-  if (dtype == Dtype::f64)
-    f(double{});
-  else
-    f(float{});
-}
-
 Array row_norms(const Array& x) {
   const Array norms = Array::empty({x.shape()[0]}, x.options());
-  dispatch_router(x.dtype(), [&]<class T>(T) {
+  dispatch_statistics(x.dtype(), [&]<class T>(T) {
     for_rows(x.device(), RowNorm<T>{x.data<T>(), norms.data<T>(), x.shape()[1]}, x.shape()[0], x.shape()[1]);
   });
   return norms;
 }
 
 void add_scaled_rows(const Array& x, const Array& factor, const Array& y) {
-  dispatch_router(x.dtype(), [&]<class T>(T) {
+  dispatch_statistics(x.dtype(), [&]<class T>(T) {
     const AddScaledRows<T> kernel{x.data<T>(), factor.data<T>(), y.data<T>(), x.shape()[1]};
     for_rows(x.device(), kernel, x.shape()[0], x.shape()[1]);
   });
@@ -42,7 +36,7 @@ void backward(const Saved& s, const Array& dz, Grads& grads) {
   const Options options = s.x.options();
   const Array ddot = Array::empty(s.z.shape(), options), product = Array::empty(s.z.shape(), options);
   const Array pull = Array::empty({tokens}, options);
-  dispatch_router(options.dtype, [&]<class T>(T) {
+  dispatch_statistics(options.dtype, [&]<class T>(T) {
     const CosineScoresBackward<T> kernel{s.z.data<T>(),           dz.data<T>(),   s.token_norm.data<T>(),
                                          s.expert_norm.data<T>(), ddot.data<T>(), product.data<T>(),
                                          pull.data<T>(),          experts,        T(s.tau_expert),
@@ -81,7 +75,7 @@ void backward(const Saved& s, const Array& dz, Grads& grads) {
                           .c = dweight.array.raw(),
                           .ldc = width});
     const Array sums = reduce_sum(product, 1, tokens, experts), expert_pull = Array::empty({experts}, options);
-    dispatch_router(options.dtype, [&]<class T>(T) {
+    dispatch_statistics(options.dtype, [&]<class T>(T) {
       const ExpertPull<T> kernel{sums.data<T>(), s.expert_norm.data<T>(), expert_pull.data<T>(), experts,
                                  T(s.tau_expert)};
       for_rows(options.device, kernel, 1, experts);
@@ -123,7 +117,7 @@ Tensor cosine_scores(const Tensor& x, const Tensor& weight, double tau_expert, d
                     .ldb = width,
                     .c = saved.z.raw(),
                     .ldc = experts});
-  dispatch_router(x.dtype(), [&]<class T>(T) {
+  dispatch_statistics(x.dtype(), [&]<class T>(T) {
     const CosineScores<T> kernel{saved.z.data<T>(),
                                  saved.token_norm.data<T>(),
                                  saved.expert_norm.data<T>(),

@@ -8,6 +8,7 @@
 #include "core/kernels/elementwise/binary.h"
 #include "core/launch.h"
 #include "core/reduce.h"
+#include "moe/dispatch.h"
 #include "moe/kernels/erc.h"
 
 namespace moxie::moe {
@@ -15,13 +16,6 @@ namespace {
 
 // Partial sums of dR~, fixed so that results don't depend on the number of threads.
 constexpr int64_t most_parts = 8;
-
-template <class F> void dispatch_erc(Dtype dtype, F&& f) {
-  if (dtype == Dtype::f64)
-    f(double{});
-  else
-    f(float{});
-}
 
 // Sizes of the loss, and the piece of the products that fits into memory at once: `block` experts, or, where not even
 // one does, `part` of one expert's hidden rows.
@@ -83,7 +77,7 @@ void check_inputs(const Array& router, const Array& gate, int64_t hidden, const 
 // x * y, both of one shape
 Array multiplied(const Array& x, const Array& y) {
   const Array z = Array::empty(x.shape(), x.options());
-  dispatch_erc(x.dtype(), [&]<class T>(T) {
+  dispatch_statistics(x.dtype(), [&]<class T>(T) {
     const Binary<Mul, BinaryPart::value, T> kernel{x.data<T>(), y.data<T>(), nullptr, z.data<T>(), z.numel(), false};
     for_rows(x.device(), kernel, elementwise_rows(z.numel()), elementwise_row);
   });
@@ -115,7 +109,7 @@ Array fill_matrix(const Problem& p, const Array& proxies, const Array& gate, con
   const Array y = p.products();
   for_pieces(p, [&](const Piece& piece) {
     products(p, piece, proxies, gate, y);
-    dispatch_erc(p.options.dtype, [&]<class T>(T) {
+    dispatch_statistics(p.options.dtype, [&]<class T>(T) {
       const bool last = piece.row + piece.hidden == p.hidden;
       const ErcNorms<T> kernel{y.data<T>(),  matrix.data<T>(), p.experts, piece.hidden,
                                piece.expert, piece.row > 0,    last};
@@ -177,7 +171,7 @@ void proxy_gradient(const Problem& p, const Piece& piece, const Saved& s, const 
 // Rows beyond the gate get nothing from this loss.
 void clear_other_rows(const Problem& p, const Array& dgate) {
   if (p.rows == p.hidden) return;
-  dispatch_erc(p.options.dtype, [&]<class T>(T) {
+  dispatch_statistics(p.options.dtype, [&]<class T>(T) {
     const int64_t stride = p.rows * p.width, skipped = p.hidden * p.width;
     for_rows(p.options.device, ErcClearRows<T>{dgate.data<T>(), stride, skipped}, p.experts, stride - skipped);
   });
@@ -185,7 +179,7 @@ void clear_other_rows(const Problem& p, const Array& dgate) {
 
 void backward(const Problem& p, const Saved& s, const Array& dloss, Grads& grads) {
   const Array coefficient = Array::empty(s.matrix.shape(), p.options);
-  dispatch_erc(p.options.dtype, [&]<class T>(T) {
+  dispatch_statistics(p.options.dtype, [&]<class T>(T) {
     const ErcHingeBackward<T> kernel{s.matrix.data<T>(), dloss.data<T>(), coefficient.data<T>(), p.experts, T(s.alpha)};
     for_rows(p.options.device, kernel, p.experts, p.experts);
   });
@@ -199,7 +193,7 @@ void backward(const Problem& p, const Saved& s, const Array& dloss, Grads& grads
   const Array dy = s.products.defined() ? p.products() : y;
   for_pieces(p, [&](const Piece& piece) {
     if (!s.products.defined()) products(p, piece, s.proxies, s.gate, y);
-    dispatch_erc(p.options.dtype, [&]<class T>(T) {
+    dispatch_statistics(p.options.dtype, [&]<class T>(T) {
       const ErcScaleProducts<T> kernel{y.data<T>(), coefficient.data<T>(), dy.data<T>(),
                                        p.experts,   piece.hidden,          piece.expert};
       for_rows(p.options.device, kernel, piece.count * p.experts, piece.hidden);
@@ -219,7 +213,7 @@ Array erc_bound(const Array& router) {
   check(router.dtype() == Dtype::f32 || router.dtype() == Dtype::f64, "erc_bound: router must be f32 or f64, got {}",
         name_of(router.dtype()));
   const Array epsilon = Array::empty({router.shape()[0]}, router.options());
-  dispatch_erc(router.dtype(), [&]<class T>(T) {
+  dispatch_statistics(router.dtype(), [&]<class T>(T) {
     const ErcBound<T> kernel{router.data<T>(), epsilon.data<T>(), router.shape()[0], router.shape()[1]};
     for_rows(router.device(), kernel, router.shape()[0], router.numel());
   });
@@ -228,7 +222,7 @@ Array erc_bound(const Array& router) {
 
 Array erc_noise(const Array& router, RandomKey key) {
   const Array epsilon = erc_bound(router), delta = Array::empty(router.shape(), router.options());
-  dispatch_erc(router.dtype(), [&]<class T>(T) {
+  dispatch_statistics(router.dtype(), [&]<class T>(T) {
     const ErcNoise<T> kernel{epsilon.data<T>(), delta.data<T>(), router.shape()[1], key};
     for_rows(router.device(), kernel, router.shape()[0], router.shape()[1]);
   });
@@ -257,7 +251,7 @@ Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const 
               alpha};
   saved.products = fill_matrix(problem, saved.proxies, saved.gate, saved.matrix);
   const Array partial = Array::empty({n}, router.options()), loss = Array::empty({}, router.options());
-  dispatch_erc(router.dtype(), [&]<class T>(T) {
+  dispatch_statistics(router.dtype(), [&]<class T>(T) {
     for_rows(router.device(), ErcHinge<T>{saved.matrix.data<T>(), partial.data<T>(), n, T(alpha)}, n, n);
     *loss.data<T>() = *reduce_sum(partial, 1, n, 1).data<T>() / static_cast<T>(n * n);
   });

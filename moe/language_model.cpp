@@ -15,9 +15,13 @@ LanguageModelOptions completed(LanguageModelOptions options) {
         options.layers, options.width);
   check(options.dense_layers >= 0 && options.dense_layers <= options.layers,
         "LanguageModel: dense_layers must be between 0 and layers, got {} of {}", options.dense_layers, options.layers);
-  check(options.balance_weight >= 0 && options.z_weight >= 0,
-        "LanguageModel: loss weights must not be negative, got balance_weight = {}, z_weight = {}",
-        options.balance_weight, options.z_weight);
+  check(options.balance_weight >= 0 && options.z_weight >= 0 && options.load_weight >= 0,
+        "LanguageModel: loss weights must not be negative, got balance_weight = {}, z_weight = {}, load_weight = {}",
+        options.balance_weight, options.z_weight, options.load_weight);
+  check(options.load_weight == 0 || has_deviation(options.moe.router.noise.kind),
+        "LanguageModel: load_weight needs gaussian or learned noise in the router, the kind is {}",
+        name_of(options.moe.router.noise.kind));
+  check(options.norm_epsilon >= 0, "LanguageModel: norm_epsilon must not be negative, got {}", options.norm_epsilon);
   if (options.dense_hidden == 0) options.dense_hidden = options.moe.router.top_k * options.moe.hidden;
   return options;
 }
@@ -27,47 +31,51 @@ double residual_gain(const LanguageModelOptions& options) {
   return 1 / std::sqrt(2 * static_cast<double>(options.layers));
 }
 
-Tensor mean_of(const std::vector<Tensor>& values) {
-  if (values.empty()) return {};
-  Tensor total = values[0];
-  for (size_t i = 1; i < values.size(); ++i) total = total + values[i];
-  return total / static_cast<double>(values.size());
+// What losses see of a layer's output, where it is there.
+std::vector<Tensor*> seen_by_losses(MoeOutput& output) {
+  std::vector<Tensor*> seen;
+  for (Tensor* tensor : {&output.routing.scores, &output.routing.noisy_scores, &output.routing.deviation, &output.erc})
+    if (tensor->defined()) seen.push_back(tensor);
+  return seen;
 }
 
 // The block without keeping what its backward pass needs: it runs again then. The routing is taken from the first run,
-// its scores as an output, so that losses on them reach the block.
+// but what losses see are outputs, so that their gradients reach the block.
 Block::Output recomputed(const Block& block, const Tensor& x, const nn::Context& context) {
   const auto first = std::make_shared<std::optional<MoeOutput>>();
   const auto segment = [&block, context, first](std::span<const Tensor> inputs) {
     Block::Output output = block(inputs[0], context);
     std::vector<Tensor> results{output.x};
     if (output.moe) {
-      results.push_back(output.moe->routing.scores);
-      if (output.moe->erc.defined()) results.push_back(output.moe->erc);
-      if (!*first) *first = MoeOutput{{}, output.moe->routing, {}};
+      for (const Tensor* tensor : seen_by_losses(*output.moe)) results.push_back(*tensor);
+      if (!*first) *first = MoeOutput{{}, output.moe->routing, output.moe->erc};
     }
     return results;
   };
   const std::vector<Tensor> results = recompute(segment, {x});
   if (!*first) return {results[0], {}};
   MoeOutput moe = **first;
-  moe.routing.scores = results[1];
-  if (results.size() > 2) moe.erc = results[2];
+  size_t next = 1;
+  for (Tensor* tensor : seen_by_losses(moe)) *tensor = results[next++];
   return {results[0], std::move(moe)};
 }
 
 }  // namespace
 
 Block::Block(const LanguageModelOptions& options, bool is_moe, nn::Initializer& init)
-    : attention_norm(options.width),
+    : attention_norm(options.width, options.norm_epsilon),
       attention({.width = options.width,
                  .heads = options.heads,
                  .kv_heads = options.kv_heads,
+                 .head_dim = options.head_dim,
                  .qk_norm = options.qk_norm,
+                 .norm_epsilon = options.norm_epsilon,
+                 .bias = options.attention_bias,
+                 .clip_qkv = options.clip_qkv,
                  .rope_base = options.rope_base,
                  .output_gain = residual_gain(options)},
                 init),
-      feed_forward_norm(options.width),
+      feed_forward_norm(options.width, options.norm_epsilon),
       attention_dropout(options.dropout, nn::Purpose::attention_dropout),
       feed_forward_dropout(options.dropout) {
   if (is_moe)
@@ -89,7 +97,9 @@ LanguageModel::LanguageModel(const LanguageModelOptions& wanted, uint64_t seed)
     : LanguageModel(completed(wanted), nn::Initializer(seed)) {}
 
 LanguageModel::LanguageModel(const LanguageModelOptions& complete, nn::Initializer init)
-    : options(complete), embedding(complete.vocabulary, complete.width, init), norm(complete.width) {
+    : options(complete),
+      embedding(complete.vocabulary, complete.width, init),
+      norm(complete.width, complete.norm_epsilon) {
   for (int64_t i = 0; i < options.layers; ++i) blocks.emplace_back(options, i >= options.dense_layers, init);
   // Small logits: the first loss is near log(vocabulary).
   head = options.tie_embeddings ? embedding.weight.tie()
@@ -126,11 +136,13 @@ Losses LanguageModel::losses(const Array& tokens, const Array& targets, const nn
   Losses losses{.cross_entropy = moxie::cross_entropy(hidden.logits, targets),
                 .balance = {},
                 .z = {},
+                .load = {},
                 .erc = mean_of(hidden.erc),
                 .routings = std::move(hidden.routings)};
   if (!losses.routings.empty()) {
     losses.balance = balance_loss(losses.routings, options.balance);
     losses.z = z_loss(losses.routings);
+    if (options.load_weight > 0 && context.training) losses.load = load_loss(losses.routings);
   }
   return losses;
 }
@@ -140,6 +152,7 @@ Tensor Losses::total(const LanguageModelOptions& options, int64_t micro_batches)
   Tensor sum = cross_entropy;
   if (balance.defined() && options.balance_weight > 0) sum = sum + options.balance_weight * balance;
   if (z.defined() && options.z_weight > 0) sum = sum + options.z_weight * z;
+  if (load.defined()) sum = sum + options.load_weight * load;
   if (micro_batches > 1) sum = sum / static_cast<double>(micro_batches);
   return erc.defined() ? sum + erc : sum;
 }
@@ -147,10 +160,11 @@ Tensor Losses::total(const LanguageModelOptions& options, int64_t micro_batches)
 double training_flops(const LanguageModelOptions& wanted, int64_t tokens, int64_t time) {
   const LanguageModelOptions options = completed(wanted);
   const auto width = static_cast<double>(options.width);
-  const auto kv_heads = static_cast<double>(options.kv_heads == 0 ? options.heads : options.kv_heads);
-  const double kv_width = width * kv_heads / static_cast<double>(options.heads);
-  const double projections = 2 * width * width + 2 * width * kv_width;
-  const double attention = width * static_cast<double>(time);  // scores and values, half of 2 * time * width
+  const auto heads = static_cast<double>(options.heads),
+             kv_heads = options.kv_heads == 0 ? heads : static_cast<double>(options.kv_heads),
+             head_dim = options.head_dim == 0 ? width / heads : static_cast<double>(options.head_dim);
+  const double projections = 2 * width * (heads + kv_heads) * head_dim;
+  const double attention = heads * head_dim * static_cast<double>(time);  // scores and values, half of 2 * time * width
   const auto active = static_cast<double>(options.moe.router.top_k * options.moe.hidden);
   const double per_hidden = static_cast<double>(projection_width(options.moe.activation, 1)) + 1;
   const auto dense_layers = static_cast<double>(options.dense_layers), layers = static_cast<double>(options.layers);

@@ -16,26 +16,33 @@ struct LanguageModelOptions {
   int64_t width = 128;
   int64_t heads = 4;
   int64_t kv_heads = 0;  // 0: as many as heads
-  bool qk_norm = false;
+  int64_t head_dim = 0;  // 0: width / heads
+  nn::QkNorm qk_norm = nn::QkNorm::none;
+  bool attention_bias = false;  // of q, k, v and the output
+  double clip_qkv = 0;          // q, k and v are cut to [-clip_qkv, clip_qkv]; 0: not
   double rope_base = 10000;
-  int64_t dense_layers = 0;  // the first so many blocks are dense
-  int64_t dense_hidden = 0;  // of a dense block; 0: top_k * moe.hidden, the MoE's active size
-  double dropout = 0;        // after attention and feed-forward
+  double norm_epsilon = 1e-5;  // of every norm
+  int64_t dense_layers = 0;    // the first so many blocks are dense
+  int64_t dense_hidden = 0;    // of a dense block; 0: top_k * moe.hidden, the MoE's active size
+  double dropout = 0;          // after attention and feed-forward
   bool tie_embeddings = false;
   bool recompute = false;  // blocks keep only their input and run again in the backward pass
   double balance_weight = 0.01;
   BalanceNormalization balance = BalanceNormalization::switch_;
   double z_weight = 0;
+  double load_weight = 0;  // of load_loss, for gaussian and learned noise; 0.1 in Shazeer et al.
   MoeOptions moe = {};
 };
 
 struct Losses {
   Tensor cross_entropy;           // mean over the tokens, nats
   Tensor balance, z;              // over the MoE layers, before their weights; undefined without MoE layers
+  Tensor load;                    // load_loss over the MoE layers; undefined where it has no weight or nothing is drawn
   Tensor erc;                     // mean over the MoE layers; undefined where it wasn't computed
   std::vector<Routing> routings;  // one per MoE layer
 
-  // (cross_entropy + balance_weight balance + z_weight z) / micro_batches + erc, whose backward accumulates over them.
+  // (cross_entropy + balance_weight balance + z_weight z + load_weight load) / micro_batches + erc, whose backward
+  // accumulates over them.
   Tensor total(const LanguageModelOptions& options, int64_t micro_batches = 1) const;
 };
 

@@ -12,8 +12,12 @@ std::vector<train::Setting> settings(LanguageModelOptions& o) {
       {"width", &o.width},
       {"heads", &o.heads},
       {"kv_heads", &o.kv_heads},
-      {"qk_norm", &o.qk_norm},
+      {"head_dim", &o.head_dim},
+      train::choice("qk_norm", o.qk_norm, nn::qk_norm_from_name),
+      {"attention_bias", &o.attention_bias},
+      {"clip_qkv", &o.clip_qkv},
       {"rope_base", &o.rope_base},
+      {"norm_epsilon", &o.norm_epsilon},
       {"dense_layers", &o.dense_layers},
       {"dense_hidden", &o.dense_hidden},
       {"dropout", &o.dropout},
@@ -22,6 +26,7 @@ std::vector<train::Setting> settings(LanguageModelOptions& o) {
       {"balance_weight", &o.balance_weight},
       train::choice("balance", o.balance, balance_from_name),
       {"z_weight", &o.z_weight},
+      {"load_weight", &o.load_weight},
       {"moe.hidden", &moe.hidden},
       train::choice("moe.activation", moe.activation, activation_from_name),
       {"moe.erc", &moe.erc},
@@ -37,6 +42,9 @@ std::vector<train::Setting> settings(LanguageModelOptions& o) {
       {"moe.router.projection", &router.projection},
       {"moe.router.projection_bias", &router.projection_bias},
       {"moe.router.learned_temperature", &router.learned_temperature},
+      train::choice("moe.router.noise.kind", router.noise.kind, noise_kind_from_name),
+      {"moe.router.noise.scale", &router.noise.scale},
+      {"moe.router.noise.selection_only", &router.noise.selection_only},
   };
 }
 

@@ -25,8 +25,11 @@ Tensor MoeLayer::erc(const nn::Context& context) const {
 MoeOutput MoeLayer::operator()(const Tensor& x, const nn::Context& context) const {
   // ERC first: its backward then runs after the experts', and adds to their gradient in place.
   const Tensor coupling_loss = erc(context);
-  const Routing routing = router(x, context);
-  const Tensor rows = experts(dispatch(x, routing), routing, context);
+  const NoiseOptions& noise = options.router.noise;
+  const bool jitters = context.training && noise.kind == NoiseKind::jitter_shared;
+  const Tensor input = jitters ? bounded_noise(x, noise.scale, router_noise_key(context)) : x;
+  const Routing routing = router(input, context);
+  const Tensor rows = experts(dispatch(input, routing), routing, context);
   return {combine(rows, routing), routing, coupling_loss};
 }
 

@@ -4,6 +4,7 @@
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"
 #include "core/reduce.h"
+#include "moe/dispatch.h"
 #include "moe/kernels/balance.h"
 
 namespace moxie::moe {
@@ -21,20 +22,20 @@ std::vector<double> load_of(const Routing& routing) {
   return {counts.begin(), counts.end()};
 }
 
-// The mean of one scalar per layer.
-Tensor mean_of(const std::vector<Tensor>& values) {
+bool nothing_to_see(std::span<const Routing> layers) { return layers.empty() || layers[0].tokens == 0; }
+
+}  // namespace
+
+Tensor mean_of(std::span<const Tensor> values) {
+  if (values.empty()) return {};
   Tensor total = values[0];
   for (size_t i = 1; i < values.size(); ++i) total = total + values[i];
   return total / static_cast<double>(values.size());
 }
 
-bool nothing_to_see(std::span<const Routing> layers) { return layers.empty() || layers[0].tokens == 0; }
-
-Tensor zero(std::span<const Routing> layers) {
+Tensor no_loss(std::span<const Routing> layers) {
   return Tensor::scalar(0, layers.empty() ? Options() : layers[0].scores.options());
 }
-
-}  // namespace
 
 const char* name_of(BalanceNormalization normalization) {
   return normalization == BalanceNormalization::hf ? "hf" : "switch";
@@ -56,29 +57,25 @@ Tensor weighted_share(const Tensor& scores, const Array& load) {
   const Array value = Array::empty({tokens}, scores.options());
   const double share = tokens == 0 ? 0 : 1 / static_cast<double>(tokens);
   Array loss;
-  dispatch_float("weighted_share", scores.dtype(), [&]<class T>(T) {
-    if constexpr (!std::is_same_v<T, bf16>) {
-      const WeightedShare<T> kernel{scores.value().data<T>(), load.data<T>(), value.data<T>(), experts};
-      for_rows(scores.device(), kernel, tokens, experts);
-      loss = Array::full({}, static_cast<double>(*reduce_sum(value, 1, tokens, 1).data<T>()) * share, scores.options());
-    }
+  dispatch_statistics(scores.dtype(), [&]<class T>(T) {
+    const WeightedShare<T> kernel{scores.value().data<T>(), load.data<T>(), value.data<T>(), experts};
+    for_rows(scores.device(), kernel, tokens, experts);
+    loss = Array::full({}, static_cast<double>(*reduce_sum(value, 1, tokens, 1).data<T>()) * share, scores.options());
   });
   return record("weighted_share", loss, {scores},
                 [z = scores.value(), load, value, share](std::span<const Array> dy, Grads& grads) {
                   const Grads::Target dz = grads.into(0);
-                  dispatch_float("backward", z.dtype(), [&]<class T>(T) {
-                    if constexpr (!std::is_same_v<T, bf16>) {
-                      const WeightedShareBackward<T> kernel{z.data<T>(),     load.data<T>(), value.data<T>(),
-                                                            dy[0].data<T>(), dz.data<T>(),   z.shape()[1],
-                                                            T(share),        dz.accumulate};
-                      for_rows(z.device(), kernel, z.shape()[0], z.shape()[1]);
-                    }
+                  dispatch_statistics(z.dtype(), [&]<class T>(T) {
+                    const WeightedShareBackward<T> kernel{z.data<T>(),     load.data<T>(), value.data<T>(),
+                                                          dy[0].data<T>(), dz.data<T>(),   z.shape()[1],
+                                                          T(share),        dz.accumulate};
+                    for_rows(z.device(), kernel, z.shape()[0], z.shape()[1]);
                   });
                 });
 }
 
 Tensor balance_loss(std::span<const Routing> layers, BalanceNormalization normalization) {
-  if (nothing_to_see(layers)) return zero(layers);
+  if (nothing_to_see(layers)) return no_loss(layers);
   const auto tokens = static_cast<double>(layers[0].tokens), experts = static_cast<double>(layers[0].experts);
   for (const Routing& routing : layers)
     check(routing.scores.shape() == layers[0].scores.shape() && routing.top_k == layers[0].top_k,
@@ -100,7 +97,7 @@ Tensor balance_loss(std::span<const Routing> layers, BalanceNormalization normal
 }
 
 Tensor z_loss(std::span<const Routing> layers) {
-  if (nothing_to_see(layers)) return zero(layers);
+  if (nothing_to_see(layers)) return no_loss(layers);
   std::vector<Tensor> terms;
   for (const Routing& routing : layers) {
     const Tensor total = logsumexp(routing.scores, -1);

@@ -26,6 +26,7 @@ void check_options(const RouterOptions& options) {
         "Router: learned_temperature takes the place of scale, which must stay 1, got {}", options.scale);
   check(!options.projection_bias || options.projection > 0,
         "Router: projection_bias needs a projection; set projection to its width");
+  check_noise(options.noise);
 }
 
 // exp(min(log_scale, log largest)), [1]
@@ -81,6 +82,12 @@ std::string describe(const RouterOptions& options) {
   text += options.bias ? ", bias after selection" : ", no bias";
   if (options.projection > 0)
     text += fmt::format(", projection {}{}", options.projection, options.projection_bias ? " with bias" : "");
+  const NoiseOptions& noise = options.noise;
+  if (noise.kind == NoiseKind::none)
+    text += ", no noise";
+  else
+    text += fmt::format(", noise {} {:g}{}", name_of(noise.kind), noise.scale,
+                        noise.selection_only ? " on the selection only" : "");
   return text;
 }
 
@@ -92,15 +99,27 @@ Router::Router(int64_t width, const RouterOptions& wanted, nn::Initializer& init
   if (options.bias) bias = nn::Parameter(Array::zeros({options.experts}), {.decay = false});
   if (options.projection > 0) projection.emplace(width, space, init, options.projection_bias);
   if (options.learned_temperature) log_scale = nn::Parameter(Array::full({1}, std::log(first_scale)), {.decay = false});
+  if (options.noise.kind == NoiseKind::learned) noise_weight = nn::Parameter(Array::zeros({options.experts, space}));
 }
 
-Tensor Router::scores(const Tensor& x, const nn::Context& context) const {
+// What scores are made from, in the statistics' dtype: x, jittered and projected where that is wanted.
+Tensor Router::input(const Tensor& x, const nn::Context& context) const {
   check(x.shape().rank() == 2, "Router: x must be [tokens, width], got {}", x.shape());
   nn::Context precise = context;
   precise.dtype = statistics_dtype(context.dtype);
-  Tensor input = cast(x, precise.dtype);
-  if (projection) input = (*projection)(input, precise);
-  const Tensor rows = weight.as(precise.dtype);
+  Tensor y = cast(x, precise.dtype);
+  if (context.training && options.noise.kind == NoiseKind::jitter)
+    y = bounded_noise(y, options.noise.scale, router_noise_key(context));
+  return projection ? (*projection)(y, precise) : y;
+}
+
+Tensor Router::scores(const Tensor& x, const nn::Context& context) const {
+  return scores_of(input(x, context), context);
+}
+
+Tensor Router::scores_of(const Tensor& input, const nn::Context& context) const {
+  const Dtype dtype = statistics_dtype(context.dtype);
+  const Tensor rows = weight.as(dtype);
   const double fixed_scale = log_scale ? 1 : options.scale;
   if (options.kind == RouterKind::linear) {
     const Tensor z = linear(input, rows);
@@ -109,32 +128,60 @@ Tensor Router::scores(const Tensor& x, const nn::Context& context) const {
   const bool perturbed = options.kind == RouterKind::perturbed_cosine;
   const Tensor z =
       cosine_scores(input, rows, perturbed ? options.tau_expert : 0, perturbed ? options.tau_token : 0, fixed_scale);
-  return log_scale ? z * learned_scale(log_scale->as(precise.dtype)) : z;
+  return log_scale ? z * learned_scale(log_scale->as(dtype)) : z;
+}
+
+// The scores with noise and its deviation; undefined where there is none.
+Router::Noisy Router::noisy(const Tensor& z, const Tensor& input, const nn::Context& context) const {
+  if (!context.training || !is_on_scores(options.noise.kind)) return {};
+  const TokenKey at = router_noise_key(context);
+  const double scale = options.noise.scale;
+  switch (options.noise.kind) {
+    case NoiseKind::gaussian: return {gaussian_noise(z, scale, at), Tensor::full(z.shape(), scale, z.options())};
+    case NoiseKind::gumbel: return {gumbel_noise(z, scale, at), {}};
+    case NoiseKind::multiplicative: return {bounded_noise(z, scale, at), {}};
+    default: break;
+  }
+  const Tensor raw = linear(input, noise_weight->as(z.dtype()));
+  return {learned_noise(z, raw, scale, at), softplus(raw) * scale};
 }
 
 Routing Router::operator()(const Tensor& x, const nn::Context& context) const {
   const Tensor beta = bias ? bias->as(statistics_dtype(context.dtype)) : Tensor();
-  return route(scores(x, context), beta, options.top_k, options.weighting);
+  const Tensor in = input(x, context), z = scores_of(in, context);
+  const Noisy with_noise = noisy(z, in, context);
+  Routing routing = route(z, beta, options.top_k, options.weighting, with_noise.scores, options.noise.selection_only);
+  routing.deviation = with_noise.deviation;
+  return routing;
 }
 
-Routing route(const Tensor& scores, const Tensor& bias, int64_t top_k, Weighting weighting) {
+Routing route(const Tensor& scores, const Tensor& bias, int64_t top_k, Weighting weighting, const Tensor& noisy,
+              bool selection_only) {
   check(scores.shape().rank() == 2, "route: scores must be [tokens, experts], got {}", scores.shape());
   const int64_t tokens = scores.dim(0), experts = scores.dim(1);
   check(top_k >= 1 && top_k <= experts, "route: top_k must be between 1 and experts, got top_k = {}, experts = {}",
         top_k, experts);
   check(!bias.defined() || bias.shape() == Shape({experts}), "route: bias must be [experts = {}], got {}", experts,
         bias.shape());
+  check(!noisy.defined() || noisy.shape() == scores.shape(), "route: noisy must have the scores' shape {}, got {}",
+        scores.shape(), noisy.shape());
+  const Tensor& seen = noisy.defined() ? noisy : scores;   // by the selection
+  const Tensor& weighed = selection_only ? scores : seen;  // by the softmax
+  const auto made = [&](const Tensor& weights, const Array& chosen) {
+    Routing routing = make_routing(scores, weights, chosen, experts);
+    routing.noisy_scores = noisy;
+    return routing;
+  };
   // A softmax over all, renormalized over the chosen, is the softmax over the chosen; this way nothing underflows.
   if (weighting != Weighting::before_top_k) {
-    const TopK best = moxie::top_k(scores, top_k);
-    Tensor logits = best.values;
+    const TopK best = moxie::top_k(seen, top_k);
+    Tensor logits = selection_only ? gather(weighed, -1, best.indices) : best.values;
     if (bias.defined())
       logits = logits + reshape(embedding(reshape(bias, {experts, 1}), best.indices), {tokens, top_k});
-    return make_routing(scores, softmax(logits), best.indices, experts);
+    return made(softmax(logits), best.indices);
   }
-  const Array chosen = moxie::top_k(scores.detach(), top_k).indices;
-  const Tensor weights = gather(softmax(bias.defined() ? scores + bias : scores), -1, chosen);
-  return make_routing(scores, weights, chosen, experts);
+  const Array chosen = moxie::top_k(seen.detach(), top_k).indices;
+  return made(gather(softmax(bias.defined() ? weighed + bias : weighed), -1, chosen), chosen);
 }
 
 }  // namespace moxie::moe

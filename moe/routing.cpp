@@ -30,6 +30,8 @@ Routing without_tensors(const Routing& routing) {
   Routing copy = routing;
   copy.scores = {};
   copy.weights = {};
+  copy.noisy_scores = {};
+  copy.deviation = {};
   return copy;
 }
 

@@ -9,12 +9,14 @@ namespace moxie::moe {
 // the slots [offsets[e], offsets[e + 1]). Nothing is dropped: there are tokens * top_k slots.
 struct Routing {
   int64_t tokens = 0, experts = 0, top_k = 0;
-  Tensor scores;                  // [tokens, experts], z: what selection, balance and z-loss see
-  Tensor weights;                 // [tokens, top_k], of the chosen experts in the output
-  Array chosen;                   // [tokens, top_k] i32, expert of each assignment, best score first
-  Array offsets = {};             // [experts + 1] i32
-  Array token_of_slot = {};       // [tokens * top_k] i32
+  Tensor scores;             // [tokens, experts], z: what balance and z-loss see, and selection where nothing is added
+  Tensor weights;            // [tokens, top_k], of the chosen experts in the output
+  Array chosen;              // [tokens, top_k] i32, expert of each assignment, best score first
+  Array offsets = {};        // [experts + 1] i32
+  Array token_of_slot = {};  // [tokens * top_k] i32
   Array slot_of_assignment = {};  // [tokens, top_k] i32
+  Tensor noisy_scores = {};       // [tokens, experts], what selection saw; undefined without noise on the scores
+  Tensor deviation = {};          // [tokens, experts], of that noise where it is normal: gaussian and learned
 
   // Assignments per expert.
   std::vector<int64_t> load() const;

@@ -18,8 +18,12 @@ AttentionOptions completed(AttentionOptions options) {
   }
   check(options.head_dim >= 2 && options.head_dim % 2 == 0, "Attention: head_dim must be even and positive, got {}",
         options.head_dim);
+  check(options.clip_qkv >= 0, "Attention: clip_qkv must not be negative, got {}", options.clip_qkv);
   return options;
 }
+
+// x cut to [-limit, limit]; what lies inside comes out exactly.
+Tensor clipped(const Tensor& x, double limit) { return x - relu(x - limit) + relu(-limit - x); }
 
 // Appends rows [batch, time, heads, head_dim] to a cache that grows by doubling.
 Array append(const Array& cache, int64_t length, const Array& rows) {
@@ -46,22 +50,44 @@ Array append(const Array& cache, int64_t length, const Array& rows) {
 
 }  // namespace
 
-Attention::Attention(const AttentionOptions& wanted, Initializer& init)
-    : options(completed(wanted)),
-      qkv(options.width, (options.heads + 2 * options.kv_heads) * options.head_dim, init),
-      output(options.heads * options.head_dim, options.width, init, false, options.output_gain) {
-  if (options.qk_norm) {
-    q_norm.emplace(options.head_dim);
-    k_norm.emplace(options.head_dim);
+const char* name_of(QkNorm norm) {
+  switch (norm) {
+    case QkNorm::none: return "none";
+    case QkNorm::per_head: return "per_head";
+    case QkNorm::whole: return "whole";
   }
+  return "?";
 }
 
-Tensor Attention::normalized(const Tensor& x, const Context& context) const {
-  if (!q_norm) return x;
+QkNorm qk_norm_from_name(std::string_view name) {
+  for (const QkNorm norm : {QkNorm::none, QkNorm::per_head, QkNorm::whole})
+    if (name == name_of(norm)) return norm;
+  throw_invalid_argument(fmt::format("qk_norm: must be none, per_head or whole, got '{}'", name));
+}
+
+Attention::Attention(const AttentionOptions& wanted, Initializer& init)
+    : options(completed(wanted)),
+      qkv(options.width, (options.heads + 2 * options.kv_heads) * options.head_dim, init, options.bias),
+      output(options.heads * options.head_dim, options.width, init, options.bias, options.output_gain) {
+  if (options.qk_norm == QkNorm::none) return;
+  const bool whole = options.qk_norm == QkNorm::whole;
+  q_norm.emplace(options.head_dim * (whole ? options.heads : 1), options.norm_epsilon);
+  k_norm.emplace(options.head_dim * (whole ? options.kv_heads : 1), options.norm_epsilon);
+}
+
+Tensor Attention::prepared(const Tensor& x, const Context& context) const {
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
-  return concat({(*q_norm)(slice(x, 2, 0, heads), context), (*k_norm)(slice(x, 2, heads, kv_heads), context),
-                 slice(x, 2, heads + kv_heads, kv_heads)},
-                2);
+  Tensor y = x;
+  if (q_norm) {
+    const auto normed = [&](const RmsNorm& norm, int64_t first, int64_t count) {
+      const Tensor part = slice(x, 2, first, count);
+      if (options.qk_norm == QkNorm::per_head) return norm(part, context);
+      return reshape(norm(reshape(part, {x.dim(0), x.dim(1), count * options.head_dim}), context), part.shape());
+    };
+    y = concat({normed(*q_norm, 0, heads), normed(*k_norm, heads, kv_heads), slice(x, 2, heads + kv_heads, kv_heads)},
+               2);
+  }
+  return options.clip_qkv > 0 ? clipped(y, options.clip_qkv) : y;
 }
 
 Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCache* cache) const {
@@ -69,8 +95,7 @@ Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCa
         options.width, x.shape());
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
   const Tensor projected = reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim});
-  const Tensor turned =
-      rope(normalized(projected, context), heads + kv_heads, context.first_position, options.rope_base);
+  const Tensor turned = rope(prepared(projected, context), heads + kv_heads, context.first_position, options.rope_base);
   Tensor mixed;
   if (cache == nullptr) {
     mixed = packed_attention(turned, heads, kv_heads);

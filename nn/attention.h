@@ -2,17 +2,31 @@
 // Causal self-attention with rotary positions, grouped key/value heads and a key/value cache for sampling.
 #pragma once
 #include <optional>
+#include <string_view>
 
 #include "nn/layers.h"
 
 namespace moxie::nn {
+
+// RMSNorm of queries and keys before the rotation.
+enum class QkNorm {
+  none,
+  per_head,  // each head by itself, one weight for all heads (Qwen3)
+  whole      // all heads as one row (OLMoE)
+};
+const char* name_of(QkNorm norm);
+// Throws std::invalid_argument for a name other than none, per_head, whole.
+QkNorm qk_norm_from_name(std::string_view name);
 
 struct AttentionOptions {
   int64_t width = 0;
   int64_t heads = 0;
   int64_t kv_heads = 0;  // 0: as many as heads; otherwise divides heads (GQA)
   int64_t head_dim = 0;  // 0: width / heads
-  bool qk_norm = false;  // RMSNorm over each head of q and k before the rotation
+  QkNorm qk_norm = QkNorm::none;
+  double norm_epsilon = 1e-5;  // of that norm
+  bool bias = false;           // added to q, k, v and to the output
+  double clip_qkv = 0;  // q, k and v are cut to [-clip_qkv, clip_qkv] before the rotation, after the norm; 0: not
   double rope_base = 10000;
   double output_gain = 1;  // scales the initial output projection
 };
@@ -38,7 +52,8 @@ struct Attention {
   }
 
  private:
-  Tensor normalized(const Tensor& x, const Context& context) const;
+  // q, k and v after norm and clipping
+  Tensor prepared(const Tensor& x, const Context& context) const;
 };
 
 }  // namespace moxie::nn

@@ -18,6 +18,7 @@ struct Context {
   uint32_t step = 0;  // optimizer step: draws are the same in every pass of one step
   uint32_t layer = 0;
   uint32_t micro_batch = 0;    // which part of the step's batch this is
+  int64_t first_token = 0;     // how many tokens of the step's batch come before this part: keys draws per token
   int64_t first_position = 0;  // of the first token, in sampling with a cache
 
   Context at_layer(int64_t index) const {

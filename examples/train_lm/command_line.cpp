@@ -57,7 +57,10 @@ class Parser final {
     add("--heads", "attention heads", [](Configuration& c, int64_t v) { c.model.heads = v; });
     add("--kv-heads", "heads of keys and values; 0: as many as heads",
         [](Configuration& c, int64_t v) { c.model.kv_heads = v; });
-    add_switch("--qk-norm", "normalise queries and keys", [](Configuration& c) { c.model.qk_norm = true; });
+    add("--head-dim", "of queries, keys and values; 0: width / heads",
+        [](Configuration& c, int64_t v) { c.model.head_dim = v; });
+    add_name("--qk-norm", "norm of queries and keys: none, per_head or whole",
+             [](Configuration& c, const std::string& v) { c.model.qk_norm = nn::qk_norm_from_name(v); });
     add_switch("--tie-embeddings", "input and output share one table",
                [](Configuration& c) { c.model.tie_embeddings = true; });
     add("--dense-layers", "the first so many blocks have no experts",
@@ -78,6 +81,12 @@ class Parser final {
     add("--tau", "perturbation of the perturbed cosine router, of tokens and experts",
         [](Configuration& c, double v) { c.model.moe.router.tau_expert = c.model.moe.router.tau_token = v; });
     add("--scale", "factor of the scores", [](Configuration& c, double v) { c.model.moe.router.scale = v; });
+    add_name(
+        "--noise", "in the router: none, jitter, jitter_shared, gaussian, gumbel, learned or multiplicative",
+        [](Configuration& c, const std::string& v) { c.model.moe.router.noise.kind = moe::noise_kind_from_name(v); });
+    add("--noise-scale", "how strong it is", [](Configuration& c, double v) { c.model.moe.router.noise.scale = v; });
+    add_switch("--noise-selection-only", "choose by noisy scores, weigh by clean ones",
+               [](Configuration& c) { c.model.moe.router.noise.selection_only = true; });
     add("--erc-alpha", "train with the expert-router coupling loss at this alpha; smaller is stricter",
         [](Configuration& c, double v) {
           c.model.moe.erc = true;
@@ -90,6 +99,8 @@ class Parser final {
              [](Configuration& c, const std::string& v) { c.model.balance = moe::balance_from_name(v); });
     add("--balance-weight", "of the balance loss; 0: off",
         [](Configuration& c, double v) { c.model.balance_weight = v; });
+    add("--load-weight", "of the load loss of gaussian and learned noise; 0: off",
+        [](Configuration& c, double v) { c.model.load_weight = v; });
     add("--z-weight", "of the z-loss; 0: off", [](Configuration& c, double v) { c.model.z_weight = v; });
 
     app_.option_defaults()->group("Training");

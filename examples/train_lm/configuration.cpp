@@ -142,6 +142,7 @@ void validate(const Configuration& c) {
                                                     {"erc_alpha", c.model.moe.erc_alpha},
                                                     {"balance_weight", c.model.balance_weight},
                                                     {"z_weight", c.model.z_weight},
+                                                    {"load_weight", c.model.load_weight},
                                                     {"weight_decay", c.weight_decay},
                                                     {"clip", c.clip}};
   for (const auto& [name, value] : numbers)

@@ -22,6 +22,7 @@ std::string words_of_losses(const Configuration& c) {
   if (c.model.balance_weight > 0)
     text += fmt::format(" + {} balance ({})", c.model.balance_weight, moe::name_of(c.model.balance));
   if (c.model.z_weight > 0) text += fmt::format(" + {} z", c.model.z_weight);
+  if (c.model.load_weight > 0) text += fmt::format(" + {} load", c.model.load_weight);
   if (c.model.moe.erc) text += fmt::format(" + ERC, alpha {}", c.model.moe.erc_alpha);
   return text;
 }
@@ -31,6 +32,10 @@ std::string words_of_model(const Configuration& c) {
   const int64_t dense_hidden = m.dense_hidden > 0 ? m.dense_hidden : m.moe.router.top_k * m.moe.hidden;
   std::string text = fmt::format("{} layers, width {}, {} heads", m.layers, m.width, m.heads);
   if (m.kv_heads > 0 && m.kv_heads != m.heads) text += fmt::format(" ({} of keys and values)", m.kv_heads);
+  if (m.head_dim > 0) text += fmt::format(" of {}", m.head_dim);
+  if (m.qk_norm != nn::QkNorm::none) text += fmt::format(", QK norm {}", name_of(m.qk_norm));
+  if (m.attention_bias) text += ", attention bias";
+  if (m.clip_qkv > 0) text += fmt::format(", QKV clipped at {}", m.clip_qkv);
   if (m.dense_layers > 0)
     text += fmt::format("; {} dense, hidden {} ({})", m.dense_layers, dense_hidden, name_of(m.moe.activation));
   if (has_moe(c))
@@ -62,7 +67,8 @@ MemoryEstimate estimate_memory(const Run& run) {
   const auto width = static_cast<double>(m.width), heads = static_cast<double>(m.heads);
   const double kv_share = m.kv_heads > 0 ? static_cast<double>(m.kv_heads) / heads : 1;
   // Attention: two norms, q, k, v before and after the rotation, its result, its projection, two residual sums.
-  const double attention = width * (6 + 2 * (1 + 2 * kv_share));
+  const double head_width = m.head_dim > 0 ? heads * static_cast<double>(m.head_dim) : width;
+  const double attention = 5 * width + head_width * (1 + 2 * (1 + 2 * kv_share));
   const auto rows = static_cast<double>(m.moe.router.top_k), hidden = static_cast<double>(m.moe.hidden);
   const double up = static_cast<double>(projection_width(m.moe.activation, 1)) * hidden;
   const double sparse = rows * (2 * width + up + hidden) + width + 4 * static_cast<double>(m.moe.router.experts);

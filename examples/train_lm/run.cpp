@@ -90,13 +90,15 @@ StepResult train_step(Run& run) {
                               .dtype = c.dtype,
                               .seed = c.seed,
                               .step = static_cast<uint32_t>(run.step),
-                              .micro_batch = static_cast<uint32_t>(part)};
+                              .micro_batch = static_cast<uint32_t>(part),
+                              .first_token = part * rows * c.context};
     const moe::Losses losses =
         run.model.losses(batch.tokens.rows(part * rows, rows), batch.targets.rows(part * rows, rows), context);
     losses.total(c.model, c.micro_batches).backward();
     result.loss += share * losses.cross_entropy.item();
     result.balance += share * (losses.balance.defined() ? losses.balance.item() : nan);
     result.z += share * (losses.z.defined() ? losses.z.item() : nan);
+    result.load_loss += share * (losses.load.defined() ? losses.load.item() : nan);
     if (losses.erc.defined()) result.erc = losses.erc.item();
     result.loads.resize(losses.routings.size());
     for (size_t layer = 0; layer < losses.routings.size(); ++layer) {

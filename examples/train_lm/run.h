@@ -38,9 +38,9 @@ struct Run {
 
 // What one optimizer step did.
 struct StepResult {
-  double loss = 0;            // cross entropy, mean over the tokens, nats
-  double balance = 0, z = 0;  // NaN without MoE layers
-  double erc = 0;             // NaN where it isn't computed
+  double loss = 0;                // cross entropy, mean over the tokens, nats
+  double balance = 0, z = 0;      // NaN without MoE layers
+  double load_loss = 0, erc = 0;  // NaN where they aren't computed
   double gradient_norm = 0, learning_rate = 0;
   Loads loads{};             // of the whole step
   double max_over_mean = 0;  // of the layer with the most uneven load; NaN without MoE layers

@@ -22,10 +22,10 @@ constexpr int64_t untimed_steps = 3;  // the first steps ask the system for memo
 constexpr int64_t sample_on_the_way = 160;
 
 // Columns with "ms", "per_s" or "memory" in their names depend on the machine; all others come back exactly.
-const std::vector<std::string> columns{"step",     "loss",           "validation_loss", "balance",      "z",
-                                       "erc",      "erc_violations", "max_over_mean",   "dead",         "gradient_norm",
-                                       "lr",       "epoch",          "step_ms",         "tokens_per_s", "gflop_per_s",
-                                       "memory_mb"};
+const std::vector<std::string> columns{"step",          "loss",     "validation_loss", "balance",       "z",
+                                       "load_loss",     "erc",      "erc_violations",  "max_over_mean", "dead",
+                                       "gradient_norm", "lr",       "epoch",           "step_ms",       "tokens_per_s",
+                                       "gflop_per_s",   "memory_mb"};
 
 std::optional<double> if_measured(double value) { return std::isnan(value) ? std::nullopt : std::optional(value); }
 
@@ -149,10 +149,11 @@ class Loop final {
 
   void write_metrics(const StepResult& result, double seconds, double validation, double violated) {
     const auto tokens = static_cast<double>(c_.tokens_per_step());
-    log_.write({static_cast<double>(run_.step), result.loss, validation, result.balance, result.z, result.erc, violated,
-                result.max_over_mean, static_cast<double>(result.dead), result.gradient_norm, result.learning_rate,
-                static_cast<double>(run_.step) / run_.data.steps_per_epoch(c_.batch, c_.context), 1000 * seconds,
-                tokens / seconds, flops_ / seconds * 1e-9, static_cast<double>(train::resident_bytes()) * 1e-6});
+    log_.write({static_cast<double>(run_.step), result.loss, validation, result.balance, result.z, result.load_loss,
+                result.erc, violated, result.max_over_mean, static_cast<double>(result.dead), result.gradient_norm,
+                result.learning_rate, static_cast<double>(run_.step) / run_.data.steps_per_epoch(c_.batch, c_.context),
+                1000 * seconds, tokens / seconds, flops_ / seconds * 1e-9,
+                static_cast<double>(train::resident_bytes()) * 1e-6});
   }
 
   // One line at least every so often; its loss is the mean since the line before.

@@ -137,6 +137,77 @@ TEST_CASE("errors of routers and routings") {
   });
 }
 
+TEST_CASE("errors of noise") {
+  const auto noise = [](const NoiseOptions& options) {
+    return [=] {
+      nn::Initializer init(1);
+      Router(4, {.noise = options}, init);
+    };
+  };
+  const TokenKey at;
+  check_messages({
+      {noise({.scale = 0.1}), "noise: scale 0.1 belongs to a kind, but the kind is none; set noise.kind"},
+      {noise({.selection_only = true}), "noise: scale 0 on the selection only belongs to a kind, but the kind is none"},
+      {noise({.kind = NoiseKind::gaussian}),
+       "noise: the scale of gaussian must be positive, got 0; 1 / experts is usual"},
+      {noise({.kind = NoiseKind::gumbel, .scale = -1}), "the scale of gumbel must be positive, got -1; 1 is usual"},
+      {noise({.kind = NoiseKind::jitter, .scale = NAN}),
+       "the scale of jitter must be positive, got nan; 0.01 is usual"},
+      {noise({.kind = NoiseKind::learned, .scale = INFINITY}), "the scale of learned must be positive, got inf"},
+      {noise({.kind = NoiseKind::jitter_shared, .scale = 1.5}),
+       "noise: the scale of jitter_shared is a bound of at most 1, got 1.5"},
+      {noise({.kind = NoiseKind::learned, .scale = 1, .selection_only = true}),
+       "noise: selection_only is for gaussian, gumbel and multiplicative, the kind is learned"},
+      {noise({.kind = NoiseKind::jitter, .scale = 0.1, .selection_only = true}), "the kind is jitter"},
+      {[] { noise_kind_from_name("jiter"); },
+       "noise: must be one of none, jitter, jitter_shared, gaussian, gumbel, learned, multiplicative, got 'jiter'"},
+      {[] { router_noise_key({.training = true, .micro_batch = 2}); },
+       "set context.first_token to the number of tokens before micro-batch 2"},
+      {[&] { bounded_noise(t32({3}), 0.1, at); }, "bounded_noise: needs [tokens, columns], got [3]"},
+      {[&] {
+         gaussian_noise(t32({3, 4}), 0.1, {at.key, -1});
+       },
+       "gaussian_noise: first_token must not be negative, got -1"},
+      {[&] {
+         gumbel_noise(cast(t32({3, 4}), Dtype::bf16), 0.1, at);
+       },
+       "gumbel_noise: scores must be f32 or f64, got bf16"},
+      {[&] {
+         learned_noise(t32({3, 4}), t32({3, 5}), 0.1, at);
+       },
+       "learned_noise: raw must have the scores' shape [3, 4], got [3, 5]"},
+      {[&] {
+         learned_noise(t32({3, 4}), cast(t32({3, 4}), Dtype::f64), 0.1, at);
+       },
+       "learned_noise: scores is f32 and raw is f64"},
+      {[] {
+         route(t32({3, 4}), {}, 2, Weighting::after_top_k, t32({3, 5}));
+       },
+       "route: noisy must have the scores' shape [3, 4], got [3, 5]"},
+      {[] {
+         const Routing clean = route(t32({3, 4}), {}, 2, Weighting::after_top_k);
+         load_loss(std::span(&clean, 1));
+       },
+       "load_loss: needs the deviation of normal noise on the scores; use gaussian or learned noise, in training"},
+      {[] {
+         smooth_load(t32({3, 4}), t32({3, 4}), t32({3, 5}), 2);
+       },
+       "smooth_load: scores, noisy and deviation must be [tokens, experts], got [3, 4], [3, 4] and [3, 5]"},
+      {[] {
+         smooth_load(t32({3, 4}), t32({3, 4}), cast(t32({3, 4}), Dtype::f64), 2);
+       },
+       "must all be f32 or all f64 on one device, got f32, f32 and f64"},
+      {[] {
+         smooth_load(t32({3, 4}), t32({3, 4}), t32({3, 4}), 4);
+       },
+       "smooth_load: top_k must be at least 1 and below experts, got top_k = 4, experts = 4"},
+      {[] {
+         smooth_load(t32({0, 4}), t32({0, 4}), t32({0, 4}), 2);
+       },
+       "smooth_load: there are no tokens"},
+  });
+}
+
 TEST_CASE("errors of the layer, the losses and the metrics") {
   const auto layer = [](const MoeOptions& options) {
     return [=] {
@@ -200,8 +271,14 @@ TEST_CASE("errors of the language model and of sampling") {
       {model([](auto& o) { o.dense_layers = 3; }),
        "LanguageModel: dense_layers must be between 0 and layers, got 3 of 2"},
       {model([](auto& o) { o.balance_weight = -1; }),
-       "LanguageModel: loss weights must not be negative, got balance_weight = -1, z_weight = 0"},
+       "LanguageModel: loss weights must not be negative, got balance_weight = -1, z_weight = 0, load_weight = 0"},
       {model([](auto& o) { o.z_weight = -2; }), "z_weight = -2"},
+      {model([](auto& o) { o.load_weight = -2; }), "load_weight = -2"},
+      {model([](auto& o) { o.load_weight = 0.1; }),
+       "LanguageModel: load_weight needs gaussian or learned noise in the router, the kind is none"},
+      {model([](auto& o) { o.norm_epsilon = -1; }), "LanguageModel: norm_epsilon must not be negative, got -1"},
+      {model([](auto& o) { o.clip_qkv = -1; }), "Attention: clip_qkv must not be negative, got -1"},
+      {[] { nn::qk_norm_from_name("both"); }, "qk_norm: must be none, per_head or whole, got 'both'"},
       {model([](auto& o) { o.moe.router.top_k = 5; }),
        "Router: top_k must be between 1 and experts, got top_k = 5, experts = 4"},
       {model([](auto& o) { o.moe.hidden = 0; }), "must be positive"},

@@ -35,11 +35,13 @@ TEST_CASE("every option of a language model is stored") {
   // Each leaf of the JSON is changed once: it must come back changed, or a field has no setting of its own.
   const auto text = moe::to_json(moe::LanguageModelOptions{});
   const auto flat = nlohmann::ordered_json::parse(text).flatten();
-  const std::map<std::string, std::string> other_names{{"/balance", "hf"},
+  const std::map<std::string, std::string> other_names{{"/qk_norm", "whole"},
+                                                       {"/balance", "hf"},
                                                        {"/moe/activation", "relu"},
                                                        {"/moe/router/kind", "linear"},
-                                                       {"/moe/router/weighting", "before_top_k"}};
-  CHECK(flat.size() == 30);
+                                                       {"/moe/router/weighting", "before_top_k"},
+                                                       {"/moe/router/noise/kind", "gumbel"}};
+  CHECK(flat.size() == 38);
   for (const auto& [path, value] : flat.items()) {
     CAPTURE(path);
     auto changed = flat;

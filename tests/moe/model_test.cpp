@@ -24,7 +24,7 @@ LanguageModelOptions small_options() {
                                .width = 16,
                                .heads = 4,
                                .kv_heads = 2,
-                               .qk_norm = true,
+                               .qk_norm = nn::QkNorm::per_head,
                                .dense_layers = 1,
                                .dropout = 0.1,
                                .z_weight = 1e-2};
@@ -87,14 +87,36 @@ class FixedNoise final {
   std::vector<double> state_;
 };
 
+// The smallest distance between neighbours among the best top_k + 2 scores that a selection saw: the selection and the
+// load loss have their kinks where it is 0.
+double selection_margin(const Losses& losses) {
+  double least = HUGE_VAL;
+  for (const Routing& routing : losses.routings) {
+    const Tensor seen = routing.noisy_scores.defined() ? routing.noisy_scores : routing.scores;
+    const int64_t count = std::min(routing.top_k + 2, routing.experts);
+    const Numbers best = moxie::top_k(seen.detach(), count).values.to_vector<double>();
+    for (size_t i = 0; i + 1 < best.size(); ++i)
+      if ((i + 1) % static_cast<size_t>(count) != 0) least = std::min(least, best[i] - best[i + 1]);
+  }
+  return least;
+}
+
 void check_model(const LanguageModelOptions& options, const Shape& shape, double tolerance) {
   LanguageModel model(options, 1);
   nn::to(model, Dtype::f64);
   for (Block& block : model.blocks)
     if (block.moe) block.moe->router.bias->set_value(random({options.moe.router.experts}, 2, 0.5));
-  const Array tokens = random_tokens(shape, options.vocabulary, 3),
-              targets = random_tokens(shape, options.vocabulary, 4);
   const nn::Context context{.training = true, .dtype = Dtype::f64, .seed = 5, .step = 6};
+  const Array targets = random_tokens(shape, options.vocabulary, 4);
+  Array tokens;
+  double margin = 0;
+  for (uint64_t seed = 3; seed < 100; ++seed) {  // the tokens whose selection is the most stable
+    const Array candidate = random_tokens(shape, options.vocabulary, seed);
+    const NoGrad guard;
+    const double found = selection_margin(model.losses(candidate, targets, context));
+    if (found > margin) margin = found, tokens = candidate;
+    if (margin > 2e-3) break;
+  }
   FixedNoise value(model, tokens, targets, context);
   check_parameter_gradients(
       nn::parameters(model), [&] { return model.losses(tokens, targets, context).total(options); }, value, tolerance,
@@ -114,6 +136,12 @@ TEST_CASE("small models of every kind in f64: the total loss agrees with differe
   options.moe.router.weighting = Weighting::before_top_k;
   options.moe.erc_alpha = 0.5;
   check_model(options, {3, 5}, 1e-5);
+  options.qk_norm = nn::QkNorm::whole;
+  options.head_dim = 6, options.attention_bias = true, options.norm_epsilon = 1e-3;
+  options.load_weight = 0.1;
+  options.tie_embeddings = false;
+  options.moe.router.noise = {.kind = NoiseKind::learned, .scale = 2};
+  check_model(options, {2, 4}, 1e-5);
 }
 
 struct Step {

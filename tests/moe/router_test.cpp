@@ -268,13 +268,13 @@ TEST_CASE("names come and go, and a router is described in full") {
   for (const Weighting weighting : weightings) CHECK(weighting_from_name(name_of(weighting)) == weighting);
   CHECK(describe({}) ==
         "perturbed_cosine, top 2 of 8, softmax after_top_k, scale 1, tau_expert 0.1, tau_token 0.1, bias after "
-        "selection");
+        "selection, no noise");
   CHECK(describe({.kind = RouterKind::cosine,
                   .bias = false,
                   .projection = 4,
                   .projection_bias = true,
                   .learned_temperature = true}) ==
-        "cosine, top 2 of 8, softmax after_top_k, scale learned, no bias, projection 4 with bias");
+        "cosine, top 2 of 8, softmax after_top_k, scale learned, no bias, projection 4 with bias, no noise");
 }
 
 }  // namespace

@@ -46,8 +46,13 @@ TEST_CASE("draw_token follows the softmax, temperature, top k and top p") {
 }
 
 LanguageModelOptions small_options() {
-  LanguageModelOptions options{
-      .vocabulary = 19, .layers = 3, .width = 16, .heads = 4, .kv_heads = 2, .qk_norm = true, .dense_layers = 1};
+  LanguageModelOptions options{.vocabulary = 19,
+                               .layers = 3,
+                               .width = 16,
+                               .heads = 4,
+                               .kv_heads = 2,
+                               .qk_norm = nn::QkNorm::per_head,
+                               .dense_layers = 1};
   options.moe = {.router = {.experts = 4, .top_k = 2}, .hidden = 12};
   return options;
 }

@@ -20,10 +20,11 @@ from pathlib import Path
 
 TRAIN = SAMPLE = None  # the programs
 STEPS = 12
-# Everything that could break an exact resume: dropout, micro-batches, two kinds of blocks, ERC noise.
+# Everything that could break an exact resume: dropout, micro-batches, two kinds of blocks, noise in ERC and router.
 SMALL = ["--preset", "nano", "--width", "16", "--hidden", "16", "--batch", "4", "--context", "16", "--layers", "3",
          "--dense-layers", "1", "--dropout", "0.1", "--micro-batches", "2", "--z-weight", "0.001", "--final-tokens", "256",
-         "--eval-batches", "2", "--sample-bytes", "40", "--warmup", "5"]
+         "--eval-batches", "2", "--sample-bytes", "40", "--warmup", "5", "--noise", "learned", "--noise-scale", "0.5",
+         "--load-weight", "0.1"]
 PICTURES = ["loss.png", "training.png", "load.png", "coupling.png", "bytes.png"]
 
 
@@ -109,13 +110,14 @@ class Programs(unittest.TestCase):
         summary = json.loads((self.whole / "summary.json").read_text())
         self.assertEqual((summary["steps"], summary["seed"], len(summary["layers"])), (STEPS, 1, 2))
         self.assertEqual(len(rows_of(self.whole)), STEPS)
+        self.assertTrue(all(float(row["load_loss"]) > 0 for row in rows_of(self.whole)))
         self.assertLess(summary["train_loss"], 5.6)
         self.assertTrue((self.whole / "sample.txt").stat().st_size > 40)
         self.assertEqual(json.loads((self.whole / "config.json").read_text())["steps"], STEPS)
         loads = list(csv.DictReader((self.whole / "load.csv").read_text().splitlines()))
         self.assertEqual(len(loads), STEPS)
         self.assertEqual(sum(int(v) for k, v in loads[-1].items() if k.startswith("layer1_")), 4 * 16 * 2)
-        for words in ("perturbed_cosine, top 2 of 4", "ERC, alpha 1", "hash", f"{STEPS}/{STEPS}"):
+        for words in ("perturbed_cosine, top 2 of 4", "noise learned 0.5", "0.1 load", "ERC, alpha 1", "hash", f"{STEPS}/{STEPS}"):
             self.assertIn(words, self.said)
 
     def test_eval_repeats_the_final_loss(self):
@@ -130,7 +132,9 @@ class Programs(unittest.TestCase):
         config = self.folder / "config.json"
         config.write_text(out)
         self.assertEqual(call(TRAIN, "--config", config, "--print-config")[0], out)
-        self.assertEqual(json.loads(out)["model"]["moe"]["router"]["kind"], "linear")
+        router = json.loads(out)["model"]["moe"]["router"]
+        self.assertEqual(router["kind"], "linear")
+        self.assertEqual(router["noise"], {"kind": "learned", "scale": 0.5, "selection_only": False})
         self.assertIn("tiny", call(TRAIN, "--list-presets")[0])
 
     # The same numbers
@@ -211,7 +215,8 @@ class Programs(unittest.TestCase):
         for name, options in {
             "bf16": ["--dtype", "bf16"], "recompute": ["--recompute"], "no_erc": ["--no-erc", "--router", "cosine"],
             "dense": ["--dense-layers", "3", "--no-erc"], "top_1": ["--top-k", "1", "--experts", "20", "--balance", "hf"],
-            "tied": ["--tie-embeddings", "--qk-norm", "--kv-heads", "1", "--validation-share", "0"],
+            "tied": ["--tie-embeddings", "--qk-norm", "whole", "--head-dim", "6", "--kv-heads", "1", "--validation-share", "0"],
+            "gumbel": ["--noise", "gumbel", "--noise-scale", "1", "--noise-selection-only", "--load-weight", "0"],
         }.items():
             with self.subTest(name):
                 call(TRAIN, *self.replaced("--steps", 4, "--out", self.folder / name, *options))
@@ -228,6 +233,9 @@ class Programs(unittest.TestCase):
             "lr must be positive": ["--lr", "0"],
             "--tau belongs to the perturbed_cosine router": ["--router", "linear", "--tau", "0.1"],
             "router: .*got 'round'": ["--router", "round"],
+            "noise: must be one of none, .*got 'loud'": ["--noise", "loud"],
+            "the scale of learned must be positive": ["--noise-scale", "0"],
+            "load_weight needs gaussian or learned noise": ["--noise", "gumbel"],
             "there is no preset 'huge', only nano": ["--preset", "huge"],
             "batch must be a multiple of micro_batches": ["--micro-batches", "3"],
             "too few for a context of 100000": ["--context", "100000"],
