@@ -165,6 +165,12 @@ class Fixture final {
     return found->second;
   }
   bool has(const std::string& name) const { return arrays_.contains(name); }
+  // How many names begin so.
+  size_t count(const std::string& prefix) const {
+    size_t total = 0;
+    for (const auto& [name, array] : arrays_) total += name.starts_with(prefix) ? 1 : 0;
+    return total;
+  }
 
  private:
   std::map<std::string, Array> arrays_;
