@@ -6,6 +6,9 @@
 #include "core/device.h"
 #include "core/parallel.h"
 #include "core/team.h"
+#ifdef MOXIE_THREAD_TEAM
+#include "core/thread_team.h"
+#endif
 
 namespace moxie {
 
@@ -19,8 +22,14 @@ template <class Kernel> void for_rows(const Kernel& kernel, int64_t rows, int64_
 // Work below this many elements stays on the calling thread: waking another costs more.
 inline constexpr int64_t parallel_threshold = 64 * 1024;
 
-template <class Kernel> void for_rows_cpu(const Kernel& kernel, int64_t rows, int64_t cols) {
+// Built with MOXIE_THREAD_TEAM, every row is owned by two real threads, as a GPU's threads would own it: under
+// ThreadSanitizer the whole suite then shows a kernel that lacks a sync().
+template <class Kernel> void for_rows_cpu(const Kernel& kernel, int64_t rows, [[maybe_unused]] int64_t cols) {
+#ifdef MOXIE_THREAD_TEAM
+  run_rows_thread_team(kernel, rows, 2);
+#else
   parallel_for(rows, rows * cols >= parallel_threshold, [&](int64_t row) { kernel(SerialTeam{}, row); });
+#endif
 }
 
 // Runs kernel(team, row) once for every row in [0, rows), one team per row; `cols` says how much work a row is.

@@ -26,7 +26,7 @@ InterruptGuard::InterruptGuard() {
   action.sa_handler = moxie_remember_signal;
   sigemptyset(&action.sa_mask);
   // RESETHAND: the second signal finds the default. RESTART: files being written don't notice.
-  action.sa_flags = SA_RESETHAND | SA_RESTART;
+  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
   for (int i = 0; i < 2; ++i) {
     ::sigaction(signals[i], nullptr, &before_[i]);
     if (before_[i].sa_handler != SIG_IGN) ::sigaction(signals[i], &action, nullptr);
