@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "autograd/anomaly.h"
+#include "autograd/saved.h"
 #include "core/kernels/elementwise/accumulate.h"
 #include "core/launch.h"
 
@@ -62,8 +64,9 @@ Node::~Node() {
   worklist = nullptr;
 }
 
-std::shared_ptr<Node> Node::leaf(const Shape& shape, Options options) {
-  auto node = std::make_shared<Node>("leaf", std::vector<Edge>{}, std::vector<Output>{{shape, options}}, Backward{});
+std::shared_ptr<Node> Node::leaf(const Array& value) {
+  auto node = std::make_shared<Node>(
+      "leaf", std::vector<Edge>{}, std::vector<Output>{{value.shape(), value.options(), value.storage()}}, Backward{});
   node->leaf_ = true;
   return node;
 }
@@ -126,10 +129,14 @@ void Grads::give(size_t i, const Array& dx) {
 std::vector<Tensor> detail::record_always(const char* op, const std::vector<Array>& outputs,
                                           std::span<const Tensor> inputs, Backward backward) {
   std::vector<Node::Edge> edges;
-  for (const Tensor& input : inputs) edges.push_back({input.node(), input.output(), input.dtype()});
+  edges.reserve(inputs.size());
+  for (const Tensor& input : inputs)
+    edges.push_back({input.node(), input.output(), input.dtype(), input.shape(), input.defined()});
   std::vector<Node::Output> results;
-  for (const Array& output : outputs) results.push_back({output.shape(), output.options()});
+  results.reserve(outputs.size());
+  for (const Array& output : outputs) results.push_back({output.shape(), output.options(), output.storage()});
   const auto node = std::make_shared<Node>(op, std::move(edges), std::move(results), std::move(backward));
+  node->saved = detail::arrays_saved_by(node->backward, outputs, inputs);
   std::vector<Tensor> tensors;
   for (size_t i = 0; i < outputs.size(); ++i) tensors.emplace_back(outputs[i], node, static_cast<int64_t>(i));
   return tensors;
@@ -137,6 +144,8 @@ std::vector<Tensor> detail::record_always(const char* op, const std::vector<Arra
 
 std::vector<Tensor> record(const char* op, const std::vector<Array>& outputs, std::span<const Tensor> inputs,
                            Backward backward) {
+  if (anomaly_mode()) [[unlikely]]
+    detail::check_forward(op, outputs, inputs);
   if (recording && any_requires_grad(inputs)) return detail::record_always(op, outputs, inputs, std::move(backward));
   std::vector<Tensor> tensors;
   for (const Array& output : outputs) tensors.emplace_back(output);
@@ -182,23 +191,32 @@ void run(Node& node) {
   std::vector<Array> dy = std::move(node.dy);
   node.dy.assign(node.outputs.size(), {});
   const Backward rule = std::move(node.backward);
+  const std::vector<Node::Saved> saved = std::move(node.saved);
   node.backward = nullptr;
+  node.saved.clear();
   node.used = true;
   if (std::none_of(dy.begin(), dy.end(), [](const Array& array) { return array.defined(); })) return;
   for (size_t i = 0; i < dy.size(); ++i)
     if (!dy[i].defined()) dy[i] = Array::zeros(node.outputs[i].shape, node.outputs[i].options);
+  detail::check_unchanged(node, saved);
   Grads grads(node);
   rule(dy, grads);
   grads.finish();
+  if (anomaly_mode()) [[unlikely]]
+    detail::check_backward(node, saved);
 }
 
 void run_from(const std::shared_ptr<Node>& root, int64_t output, const Array& cotangent, uint64_t oldest) {
+  if (anomaly_mode()) [[unlikely]]
+    detail::check_cotangent(*root, cotangent);
   if (root->is_leaf()) {
     Node sink("backward", {{root, 0, cotangent.dtype()}}, {}, {});
     Grads(sink).give(0, cotangent.clone());
     return;
   }
   std::vector<std::shared_ptr<Node>> order = reachable(root, oldest);
+  if (anomaly_mode()) [[unlikely]]
+    detail::check_kept_gradients(order);
   root->dy[static_cast<size_t>(output)] = cotangent;
   const NoGrad guard;
   try {

@@ -5,7 +5,9 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "autograd/tensor.h"
@@ -15,7 +17,8 @@ namespace moxie {
 class Grads;
 
 // Given the gradients of the outputs, adds to the gradients of the inputs. Rules capture and see only Arrays, so they
-// can't record by accident and can't form reference cycles.
+// can't record by accident and can't form reference cycles. They capture them by value: record() copies a rule once to
+// learn which arrays it holds, and arrays behind a pointer or a reference escape its checks.
 using Backward = std::function<void(std::span<const Array> dy, Grads& grads)>;
 
 // The place of one op's application in the graph; a leaf has no backward rule and keeps its gradient.
@@ -25,17 +28,29 @@ class Node final {
     std::shared_ptr<Node> node;  // null where the input needs no gradient
     int64_t output = 0;
     Dtype dtype = Dtype::f32;  // of the input as the op saw it; a parameter's bf16 copy keeps its gradient in f32
+    Shape shape = {};
+    bool defined = true;  // false: an optional input that is absent
   };
   struct Output {
     Shape shape;
     Options options;
+    std::weak_ptr<Storage> storage = {};  // empty once nobody holds the numbers
+  };
+  // An array that the rule holds, and which input or output of the op it shares memory with.
+  struct Saved {
+    enum class Of : uint8_t { input, output, rule };
+    Array array;
+    Of of = Of::rule;
+    size_t index = 0;
+    uint64_t version = 0;              // of its storage when it was saved
+    std::optional<uint64_t> checksum;  // in anomaly mode: of its numbers
   };
 
   Node(const char* op_name, std::vector<Edge> edges, std::vector<Output> results, Backward rule);
   ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
-  static std::shared_ptr<Node> leaf(const Shape& shape, Options options);
+  static std::shared_ptr<Node> leaf(const Array& value);
 
   bool is_leaf() const { return leaf_; }
 
@@ -44,10 +59,12 @@ class Node final {
   std::vector<Edge> inputs;
   std::vector<Output> outputs;
   Backward backward;
-  std::vector<Array> dy;  // gradient of each output while a backward pass is under way; of a leaf, its gradient
-  bool has_grad = false;  // leaf: dy[0] holds a gradient (otherwise memory kept for the next one)
-  bool used = false;      // the rule has run and is gone
-  uint64_t visit = 0;     // mark of the last backward pass that reached it
+  std::vector<Saved> saved;  // what `backward` holds; gone with it
+  std::string name;          // a leaf's, where it was given one
+  std::vector<Array> dy;     // gradient of each output while a backward pass is under way; of a leaf, its gradient
+  bool has_grad = false;     // leaf: dy[0] holds a gradient (otherwise memory kept for the next one)
+  bool used = false;         // the rule has run and is gone
+  uint64_t visit = 0;        // mark of the last backward pass that reached it
 
  private:
   bool leaf_ = false;

@@ -47,9 +47,20 @@ Tensor& Tensor::set_requires_grad(bool on) {
         node_ ? node_->op : "");
   if (on) check(defined(), "set_requires_grad: the tensor is undefined");
   if (on) check(is_float(dtype()), "set_requires_grad: needs a float dtype, got {}", name_of(dtype()));
-  if (on && node_ == nullptr) node_ = Node::leaf(shape(), options());
+  if (on && node_ == nullptr) node_ = Node::leaf(value_);
   if (!on) node_ = nullptr;
   return *this;
+}
+
+Tensor& Tensor::set_name(std::string name) {
+  check(node_ != nullptr && node_->is_leaf(), "set_name: only leaves have names; call set_requires_grad() first");
+  node_->name = std::move(name);
+  return *this;
+}
+
+const std::string& Tensor::name() const {
+  static const std::string none;
+  return node_ == nullptr ? none : node_->name;
 }
 
 Array Tensor::grad() const {

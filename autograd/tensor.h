@@ -52,6 +52,10 @@ class Tensor final {
   // Makes a leaf whose gradient backward() accumulates (float dtypes only), or a constant again. Throws for the result
   // of an op: detach() it first.
   Tensor& set_requires_grad(bool on = true);
+  // Names a leaf for messages, describe() and pictures; throws std::invalid_argument for anything else.
+  Tensor& set_name(std::string name);
+  // A leaf's name; empty where it has none.
+  const std::string& name() const;
   // The gradient accumulated in a leaf; undefined where there is none yet.
   Array grad() const;
   // Forgets the gradient; its memory is kept for the next backward pass.
@@ -62,7 +66,8 @@ class Tensor final {
   // Adds d(this)/d(leaf) to the gradient of every leaf, for a tensor with one element.
   void backward() const;
   // Adds the product of `cotangent` (same shape, dtype and device as this) with the Jacobian. Uses the recorded graph
-  // up: a second call throws std::invalid_argument.
+  // up: a second call throws std::invalid_argument. So does an array that a backward rule needs and that was changed in
+  // place since the forward pass (Array::mark_changed).
   void backward(const Array& cotangent) const;
 
   std::string to_string() const;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/kernels/elementwise/convert.h"
 #include "core/launch.h"
@@ -20,6 +21,13 @@ template <class T> constexpr T from_double(double value) {
 }
 
 }  // namespace
+
+// The list is put aside meanwhile: it copies the array in its turn.
+void Array::note_copy() const {
+  std::vector<Array>* const list = std::exchange(detail::noted_copies, nullptr);
+  list->push_back(*this);
+  detail::noted_copies = list;
+}
 
 Array Array::empty(const Shape& shape, Options options) {
   check(shape.numel() <= max_bytes / size_of(options.dtype), "Array: shape {} of {} is too large", shape,
@@ -100,6 +108,7 @@ void Array::copy_from(const Array& source) const {
   check(source.shape_ == shape_ && source.options() == options(), "copy_from: {} {} on {} into {} {} on {}",
         source.shape_, name_of(source.dtype_), source.device_.name(), shape_, name_of(dtype_), device_.name());
   if (numel_ == 0) return;
+  mark_changed();
   constexpr int64_t block = 64 * 1024;
   const std::byte* from = source.raw();
   std::byte* into = raw();
@@ -127,6 +136,7 @@ Array Array::to(Dtype dtype) const {
 }
 
 void Array::fill(double value) const {
+  mark_changed();
   dispatch(dtype_, [&]<class T>(T) { std::fill_n(data<T>(), numel_, from_double<T>(value)); });
 }
 

@@ -20,9 +20,42 @@ struct Options {
   bool operator==(const Options&) const = default;
 };
 
+class Array;
+
+namespace detail {
+inline constinit thread_local std::vector<Array>* noted_copies = nullptr;
+
+// While an instance lives, every array that this thread copies is noted in `list`. Copying a closure so tells which
+// arrays it holds.
+class NoteCopies final {
+ public:
+  explicit NoteCopies(std::vector<Array>& list) : before_(noted_copies) { noted_copies = &list; }
+  ~NoteCopies() { noted_copies = before_; }
+  NoteCopies(const NoteCopies&) = delete;
+  NoteCopies& operator=(const NoteCopies&) = delete;
+
+ private:
+  std::vector<Array>* before_;
+};
+}  // namespace detail
+
 class Array final {
  public:
   Array() = default;  // undefined: no shape, no storage
+  Array(const Array& other)
+      : storage_(other.storage_),
+        shape_(other.shape_),
+        numel_(other.numel_),
+        offset_(other.offset_),
+        dtype_(other.dtype_),
+        device_(other.device_) {
+    if (detail::noted_copies != nullptr) [[unlikely]]
+      note_copy();
+  }
+  Array(Array&&) noexcept = default;
+  Array& operator=(const Array&) = default;
+  Array& operator=(Array&&) noexcept = default;
+  ~Array() = default;
 
   // An array whose numbers are not set yet.
   static Array empty(const Shape& shape, Options options = {});
@@ -45,6 +78,7 @@ class Array final {
   Options options() const { return {dtype_, device_}; }
 
   // The numbers as T, which must be the dtype's type. An Array is a handle: a const one gives writable numbers too.
+  // Whoever writes into an array that others may have saved calls mark_changed().
   template <class T> T* data() const {
     check(defined(), "Array: an undefined array has no numbers");
     check_internal(dtype_of<T> == dtype_, "Array: asked for {} numbers of an array of {}", name_of(dtype_of<T>),
@@ -66,6 +100,11 @@ class Array final {
   // Overwrites the numbers with those of `source`, which must agree in shape, dtype and device.
   void copy_from(const Array& source) const;
   void fill(double value) const;
+  // Says that the numbers were changed in place through data() or raw(). A backward pass that needs the old ones then
+  // throws instead of giving wrong gradients. copy_from and fill say it themselves, fresh arrays need it not.
+  void mark_changed() const {
+    if (defined()) storage_->mark_changed();
+  }
 
   // The numbers as doubles or as T (converted), in row-major order.
   template <class T> std::vector<T> to_vector() const;
@@ -75,8 +114,12 @@ class Array final {
   // True where no other Array shares the storage, so that writing into it is seen by nobody else.
   bool unique() const { return storage_.use_count() == 1; }
   bool shares_storage_with(const Array& other) const { return defined() && storage_ == other.storage_; }
+  // The memory behind this handle; null where undefined.
+  const std::shared_ptr<Storage>& storage() const { return storage_; }
 
  private:
+  void note_copy() const;
+
   std::shared_ptr<Storage> storage_;
   Shape shape_;
   int64_t numel_ = 0;

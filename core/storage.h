@@ -2,6 +2,7 @@
 // Memory of arrays. On the CPU it is aligned to 64 bytes and comes from a cache that keeps its pages, so that a
 // training step in its steady state asks the system for nothing.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -19,13 +20,19 @@ class Storage final {
 
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
+  // What the cache took for it, as cpu_memory() counts: bytes() rounded up, at most by an eighth or to 64.
+  int64_t capacity() const { return capacity_; }
   Device device() const { return device_; }
+  // How often the numbers were changed in place, as far as those who did it said so.
+  uint64_t version() const { return version_.load(std::memory_order_relaxed); }
+  void mark_changed() { version_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
   std::byte* data_ = nullptr;
   int64_t bytes_ = 0;
   int64_t capacity_ = 0;
   Device device_;
+  std::atomic<uint64_t> version_{0};
 };
 
 struct MemoryStatistics {

@@ -69,6 +69,11 @@ template <class Module> int64_t count(const Module& module) {
   return total;
 }
 
+// Gives every parameter its name for messages, describe() and pictures of the graph.
+template <class Module> void name_parameters(const Module& module) {
+  for (NamedParameter& named : parameters(module)) named.parameter.set_name(named.name);
+}
+
 // Moves or converts (f32, f64) every parameter; gradients are lost.
 template <class Module> void to(Module& module, Device device) {
   for_each_parameter(module, [&](const std::string&, Parameter& parameter) { parameter.to(device); });

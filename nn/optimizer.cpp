@@ -100,8 +100,8 @@ double AdamW::step(double lr, double divisor) {
     }
   });
   for (const Slot& slot : slots_) {
+    if (takes_part(slot.named.parameter)) slot.named.parameter.refresh();
     slot.named.parameter.clear_grad();
-    slot.named.parameter.refresh();
   }
   return grad_length;
 }

@@ -28,7 +28,15 @@ Tensor Parameter::as(Dtype dtype) const {
   return Tensor(state_->copy, state_->leaf.node(), 0);
 }
 
-void Parameter::freeze(bool on) { state_->leaf.set_requires_grad(!on); }
+void Parameter::freeze(bool on) {
+  state_->leaf.set_requires_grad(!on);
+  if (!on) state_->leaf.set_name(state_->name);
+}
+
+void Parameter::set_name(const std::string& name) {
+  state_->name = name;
+  if (!frozen()) state_->leaf.set_name(name);
+}
 
 void Parameter::set_value(const Array& value) {
   check(value.shape() == shape(), "Parameter: the new value has shape {}, the parameter {}", value.shape(), shape());
@@ -37,6 +45,7 @@ void Parameter::set_value(const Array& value) {
 }
 
 void Parameter::refresh() const {
+  state_->value.mark_changed();
   if (state_->copy.defined()) state_->copy.copy_from(state_->value.to(state_->copy.dtype()));
 }
 
@@ -44,8 +53,8 @@ void Parameter::replace(const Array& value) {
   const bool was_frozen = frozen();
   state_->value = value;
   state_->leaf = Tensor(value);
-  state_->leaf.set_requires_grad(!was_frozen);
   state_->copy = {};
+  freeze(was_frozen);
 }
 
 void Parameter::to(Device device) {

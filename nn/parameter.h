@@ -2,6 +2,7 @@
 // Parameter: a tensor that training changes. Move-only, so that sharing weights by copying a module doesn't compile.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "autograd/tensor.h"
 
@@ -39,8 +40,11 @@ class Parameter final {
   bool frozen() const { return !state_->leaf.requires_grad(); }
   // Overwrites the numbers (converted to the value's dtype); the shapes must agree.
   void set_value(const Array& value);
-  // Call after writing into value(): renews the copy in the compute dtype.
+  // Call after writing into value(): renews the copy in the compute dtype, and lets a backward pass that still needs
+  // the old numbers throw.
   void refresh() const;
+  // Names the parameter in messages and in pictures of the graph; nn::name_parameters names a whole model.
+  void set_name(const std::string& name);
   // Moves the parameter, which loses its gradient.
   void to(Device device);
   void to(Dtype dtype);
@@ -51,6 +55,7 @@ class Parameter final {
     Tensor leaf;
     Array copy;  // in bf16, made at the first use
     ParameterOptions options;
+    std::string name;
   };
   void replace(const Array& value);
   std::shared_ptr<State> state_;
