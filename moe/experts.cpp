@@ -11,7 +11,8 @@ Experts::Experts(int64_t experts, int64_t width, int64_t hidden_units, Activatio
   check(experts >= 1 && width >= 1 && hidden >= 1,
         "Experts: experts, width and hidden must be positive, got {}, {}, {}", experts, width, hidden);
   gate_up = nn::Parameter(
-      init.normal({experts, projection_width(kind, hidden), width}, 1 / std::sqrt(static_cast<double>(width))));
+      init.normal({experts, projection_width(kind, hidden), width}, 1 / std::sqrt(static_cast<double>(width))),
+      {.stacked = nn::stacked_rows(kind, hidden)});
   down = nn::Parameter(init.normal({experts, width, hidden}, output_gain / std::sqrt(static_cast<double>(hidden))));
 }
 

@@ -102,8 +102,9 @@ LanguageModel::LanguageModel(const LanguageModelOptions& complete, nn::Initializ
       norm(complete.width, complete.norm_epsilon) {
   for (int64_t i = 0; i < options.layers; ++i) blocks.emplace_back(options, i >= options.dense_layers, init);
   // Small logits: the first loss is near log(vocabulary).
-  head = options.tie_embeddings ? embedding.weight.tie()
-                                : nn::Parameter(init.normal({options.vocabulary, options.width}, 0.02));
+  head = options.tie_embeddings
+             ? embedding.weight.tie()
+             : nn::Parameter(init.normal({options.vocabulary, options.width}, 0.02), {.table = true});
 }
 
 LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Context& context,

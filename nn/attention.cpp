@@ -67,7 +67,10 @@ QkNorm qk_norm_from_name(std::string_view name) {
 
 Attention::Attention(const AttentionOptions& wanted, Initializer& init)
     : options(completed(wanted)),
-      qkv(options.width, (options.heads + 2 * options.kv_heads) * options.head_dim, init, options.bias),
+      qkv(options.width, (options.heads + 2 * options.kv_heads) * options.head_dim, init,
+          {.bias = options.bias,
+           .stacked = {options.heads * options.head_dim, options.kv_heads * options.head_dim,
+                       options.kv_heads * options.head_dim}}),
       output(options.heads * options.head_dim, options.width, init, options.bias, options.output_gain) {
   if (options.qk_norm == QkNorm::none) return;
   const bool whole = options.qk_norm == QkNorm::whole;

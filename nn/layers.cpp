@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nn/layers.h"
 
-#include <cmath>
-
 namespace moxie::nn {
-namespace {
-
-double fan_in_deviation(int64_t in, double gain) { return gain / std::sqrt(static_cast<double>(in)); }
-
-}  // namespace
-
-Linear::Linear(int64_t in, int64_t out, Initializer& init, bool with_bias, double gain) {
-  check(in >= 1 && out >= 1, "Linear: in and out must be positive, got {} and {}", in, out);
-  weight = Parameter(init.normal({out, in}, fan_in_deviation(in, gain)));
-  if (with_bias) bias = Parameter(Array::zeros({out}), {.decay = false});
+std::vector<int64_t> stacked_rows(Activation activation, int64_t hidden) {
+  const int64_t matrices = projection_width(activation, 1);
+  return std::vector<int64_t>(matrices > 1 ? static_cast<size_t>(matrices) : 0, hidden);
 }
+
+Linear::Linear(int64_t in, int64_t out, Initializer& init, const LinearOptions& options) {
+  check(in >= 1 && out >= 1, "Linear: in and out must be positive, got {} and {}", in, out);
+  weight = Parameter(init.draw(options.initial, {out, in}, {.gain = options.gain}), {.stacked = options.stacked});
+  if (options.bias) bias = Parameter(Array::zeros({out}), {.decay = false});
+}
+
+Linear::Linear(int64_t in, int64_t out, Initializer& init, bool with_bias, double gain)
+    : Linear(in, out, init, {.bias = with_bias, .gain = gain}) {}
 
 Tensor Linear::operator()(const Tensor& x, const Context& context) const {
   return linear(x, weight.as(context.dtype), bias ? bias->as(context.dtype) : Tensor());
@@ -23,7 +23,7 @@ Tensor Linear::operator()(const Tensor& x, const Context& context) const {
 Embedding::Embedding(int64_t vocabulary, int64_t width, Initializer& init, double standard_deviation) {
   check(vocabulary >= 1 && width >= 1, "Embedding: vocabulary and width must be positive, got {} and {}", vocabulary,
         width);
-  weight = Parameter(init.normal({vocabulary, width}, standard_deviation), {.decay = false});
+  weight = Parameter(init.normal({vocabulary, width}, standard_deviation), {.decay = false, .table = true});
 }
 
 Tensor Embedding::operator()(const Array& index, const Context& context) const {
@@ -49,7 +49,7 @@ Tensor Dropout::operator()(const Tensor& x, const Context& context) const {
 
 FeedForward::FeedForward(int64_t width, int64_t hidden, Activation kind, Initializer& init, double output_gain)
     : activation(kind),
-      up(width, projection_width(kind, hidden), init),
+      up(width, projection_width(kind, hidden), init, {.stacked = stacked_rows(kind, hidden)}),
       down(hidden, width, init, false, output_gain) {}
 
 Tensor FeedForward::operator()(const Tensor& x, const Context& context) const {

@@ -2,6 +2,8 @@
 // Layers: values with operator() and visit. Parameters are f32; activations are in the context's dtype.
 #pragma once
 #include <optional>
+#include <string_view>
+#include <vector>
 
 #include "autograd/ops.h"
 #include "nn/context.h"
@@ -10,11 +12,23 @@
 
 namespace moxie::nn {
 
+// Rows of the matrices that lie one below the other in the first projection of `hidden` units: {hidden, hidden} for
+// gate and up; empty where it is one matrix. For ParameterOptions::stacked.
+std::vector<int64_t> stacked_rows(Activation activation, int64_t hidden);
+
+struct LinearOptions {
+  bool bias = false;
+  double gain = 1;                              // of the initial weights
+  std::string_view initial = "kaiming_normal";  // a name that Initializer::draw knows
+  std::vector<int64_t> stacked = {};            // ParameterOptions::stacked of the weight
+};
+
 // y = x W^T + b; x [.., in] -> [.., out], weight [out, in]
 struct Linear {
   Parameter weight;
   std::optional<Parameter> bias;
 
+  Linear(int64_t in, int64_t out, Initializer& init, const LinearOptions& options);
   // Weights are normal with standard deviation `gain` / sqrt(in); the bias, where wanted, starts at 0.
   Linear(int64_t in, int64_t out, Initializer& init, bool with_bias = false, double gain = 1);
   Tensor operator()(const Tensor& x, const Context& context) const;

@@ -51,10 +51,12 @@ struct NamedParameter {
   Parameter parameter;  // a handle on the module's own
 };
 
-// All parameters; one that is tied comes up once, under its first name.
+// All parameters; one that is tied comes up once, under its first name. Throws std::invalid_argument naming the first
+// that is not initialised: what may be missing is a std::optional<Parameter>.
 template <class Module> std::vector<NamedParameter> parameters(const Module& module) {
   std::vector<NamedParameter> all;
   for_each_parameter(module, [&](const std::string& name, const Parameter& parameter) {
+    check(parameter.defined(), "parameters: '{}' is not initialised; give it a value first", name);
     for (const NamedParameter& known : all)
       if (known.parameter.is_tied_to(parameter)) return;
     all.push_back({name, parameter.tie()});

@@ -1,41 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nn/parameter.h"
 
+#include <fmt/ranges.h>
+
+#include <numeric>
+
 namespace moxie::nn {
+namespace {
+
+void check_stacked(const Shape& shape, const std::vector<int64_t>& stacked) {
+  if (stacked.empty()) return;
+  bool fits = shape.rank() >= 2;
+  for (const int64_t rows : stacked) fits = fits && rows >= 1;
+  check(fits && std::accumulate(stacked.begin(), stacked.end(), int64_t{0}) == shape[-2],
+        "Parameter: the stacked matrices must have at least one row each and add up to the rows of the parameter, got "
+        "[{}] for shape {}",
+        fmt::join(stacked, ", "), shape);
+}
+
+}  // namespace
 
 Parameter::Parameter(const Array& value, ParameterOptions options) : state_(std::make_shared<State>()) {
   check(value.dtype() == Dtype::f32 || value.dtype() == Dtype::f64, "Parameter: the value must be f32 or f64, got {}",
         name_of(value.dtype()));
+  check_stacked(value.shape(), options.stacked);
   state_->value = value;
   state_->leaf = Tensor(value).set_requires_grad();
-  state_->options = options;
+  state_->options = std::move(options);
 }
 
 Parameter Parameter::tie() const {
+  state();
   Parameter other;
   other.state_ = state_;
   return other;
 }
 
 Tensor Parameter::as(Dtype dtype) const {
-  check(state_ != nullptr, "Parameter: not initialised; give it a value first");
-  if (dtype == state_->value.dtype()) return state_->leaf;
+  State& own = state();
+  if (dtype == own.value.dtype()) return own.leaf;
   check(dtype == Dtype::bf16,
         "Parameter: a {} parameter computes in its own dtype or in bf16, asked for {}; convert the model with "
         "to(model, dtype)",
-        name_of(state_->value.dtype()), name_of(dtype));
-  if (!state_->copy.defined()) state_->copy = state_->value.to(dtype);
-  return Tensor(state_->copy, state_->leaf.node(), 0);
+        name_of(own.value.dtype()), name_of(dtype));
+  if (!own.copy.defined()) own.copy = own.value.to(dtype);
+  return Tensor(own.copy, own.leaf.node(), 0);
 }
 
 void Parameter::freeze(bool on) {
-  state_->leaf.set_requires_grad(!on);
-  if (!on) state_->leaf.set_name(state_->name);
+  state().leaf.set_requires_grad(!on);
+  if (!on) state().leaf.set_name(state().name);
 }
 
 void Parameter::set_name(const std::string& name) {
-  state_->name = name;
-  if (!frozen()) state_->leaf.set_name(name);
+  state().name = name;
+  if (!frozen()) state().leaf.set_name(name);
 }
 
 void Parameter::set_value(const Array& value) {
@@ -45,8 +64,9 @@ void Parameter::set_value(const Array& value) {
 }
 
 void Parameter::refresh() const {
-  state_->value.mark_changed();
-  if (state_->copy.defined()) state_->copy.copy_from(state_->value.to(state_->copy.dtype()));
+  const State& own = state();
+  own.value.mark_changed();
+  if (own.copy.defined()) own.copy.copy_from(own.value.to(own.copy.dtype()));
 }
 
 void Parameter::replace(const Array& value) {
@@ -58,11 +78,11 @@ void Parameter::replace(const Array& value) {
 }
 
 void Parameter::to(Device device) {
-  if (device != state_->value.device()) replace(state_->value.to(device));
+  if (device != value().device()) replace(value().to(device));
 }
 void Parameter::to(Dtype dtype) {
   check(dtype == Dtype::f32 || dtype == Dtype::f64, "Parameter: values are f32 or f64, got {}", name_of(dtype));
-  if (dtype != state_->value.dtype()) replace(state_->value.to(dtype));
+  if (dtype != value().dtype()) replace(value().to(dtype));
 }
 
 }  // namespace moxie::nn

@@ -3,33 +3,41 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "autograd/tensor.h"
 
 namespace moxie::nn {
 
+// What optimizers and initialisers should know about a parameter.
 struct ParameterOptions {
-  bool decay = true;  // weight decay applies; off for norms, biases and embeddings
+  bool decay = true;   // weight decay applies; off for norms, biases and embeddings
+  bool table = false;  // rows stand for themselves, as in embeddings and output heads: no linear map for Muon
+  // Rows of the matrices that lie one below the other in each matrix, such as gate and up; empty: it is one matrix.
+  std::vector<int64_t> stacked = {};
 };
 
 class Parameter final {
  public:
-  Parameter() = default;
-  // Takes `value` (f32, or f64 for gradient checks) as the parameter's numbers.
+  Parameter() = default;  // not initialised: all but defined(), is_tied_to() and assignment throw
+  // Takes `value` (f32, or f64 for gradient checks) as the parameter's numbers. Throws std::invalid_argument for
+  // another dtype, and where `stacked` doesn't add up to the last but one dimension.
   explicit Parameter(const Array& value, ParameterOptions options = {});
   Parameter(Parameter&&) = default;
   Parameter& operator=(Parameter&&) = default;
+  bool defined() const { return state_ != nullptr; }
   // A second handle on the same parameter: one value, one gradient, saved once.
   Parameter tie() const;
-  bool is_tied_to(const Parameter& other) const { return state_ == other.state_; }
+  bool is_tied_to(const Parameter& other) const { return defined() && state_ == other.state_; }
 
-  const Array& value() const { return state_->value; }
-  const Shape& shape() const { return state_->value.shape(); }
-  int64_t numel() const { return state_->value.numel(); }
+  const Array& value() const { return state().value; }
+  const Shape& shape() const { return state().value.shape(); }
+  int64_t numel() const { return state().value.numel(); }
   // The accumulated gradient in the value's dtype; undefined where there is none.
-  Array grad() const { return state_->leaf.grad(); }
-  void clear_grad() const { state_->leaf.clear_grad(); }
-  bool decays() const { return state_->options.decay; }
+  Array grad() const { return state().leaf.grad(); }
+  void clear_grad() const { state().leaf.clear_grad(); }
+  const ParameterOptions& options() const { return state().options; }
+  bool decays() const { return state().options.decay; }
 
   // The parameter for a computation in `dtype`: the leaf itself, or its copy in bf16 whose gradient still arrives in
   // the value's dtype.
@@ -37,7 +45,7 @@ class Parameter final {
 
   // A frozen parameter gets no gradient and no update.
   void freeze(bool on = true);
-  bool frozen() const { return !state_->leaf.requires_grad(); }
+  bool frozen() const { return !state().leaf.requires_grad(); }
   // Overwrites the numbers (converted to the value's dtype); the shapes must agree.
   void set_value(const Array& value);
   // Call after writing into value(): renews the copy in the compute dtype, and lets a backward pass that still needs
@@ -57,6 +65,10 @@ class Parameter final {
     ParameterOptions options;
     std::string name;
   };
+  State& state() const {
+    check(state_ != nullptr, "Parameter: not initialised; give it a value first");
+    return *state_;
+  }
   void replace(const Array& value);
   std::shared_ptr<State> state_;
 };

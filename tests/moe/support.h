@@ -6,14 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "autograd/gradcheck.h"
 #include "autograd/ops.h"
 #include "core/parallel.h"
-#include "nn/safetensors.h"
+#include "tests/fixture.h"
 
 namespace moxie::testing {
 
@@ -151,29 +150,5 @@ void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters
 template <class Loss> void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters, Loss&& loss) {
   check_parameter_gradients(parameters, loss, loss, 1e-6, 1e-4);
 }
-
-// The arrays of a stored fixture, by name.
-class Fixture final {
- public:
-  explicit Fixture(const std::string& name) {
-    for (nn::NamedArray& named : nn::read_safetensors(std::string(MOXIE_TEST_FIXTURES) + "/" + name).arrays)
-      arrays_.emplace(named.name, named.array);
-  }
-  const Array& operator[](const std::string& name) const {
-    const auto found = arrays_.find(name);
-    REQUIRE_MESSAGE(found != arrays_.end(), name);
-    return found->second;
-  }
-  bool has(const std::string& name) const { return arrays_.contains(name); }
-  // How many names begin so.
-  size_t count(const std::string& prefix) const {
-    size_t total = 0;
-    for (const auto& [name, array] : arrays_) total += name.starts_with(prefix) ? 1 : 0;
-    return total;
-  }
-
- private:
-  std::map<std::string, Array> arrays_;
-};
 
 }  // namespace moxie::testing

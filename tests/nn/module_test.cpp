@@ -167,3 +167,17 @@ TEST_CASE("module: a load that fails says why and changes nothing") {
   CHECK(message(good) == "");
   CHECK(numbers_of(model) == numbers_of(make_model(1)));
 }
+
+TEST_CASE("module: a parameter that is not initialised is named, not taken for a tied one") {
+  Model model = make_model(1);
+  model.blocks[0].layer.bias = Parameter();
+  model.blocks[1].experts[0] = Parameter();
+  CHECK(message_of<std::invalid_argument>([&] { parameters(model); }) ==
+        "parameters: 'blocks.0.layer.bias' is not initialised; give it a value first");
+  model.blocks[0].layer.bias = std::nullopt;
+  CHECK(message_of<std::invalid_argument>([&] { count(model); }) ==
+        "parameters: 'blocks.1.experts.0' is not initialised; give it a value first");
+  int seen = 0;
+  for_each_parameter(model, [&](const std::string&, const Parameter&) { ++seen; });
+  CHECK(seen == 9);
+}

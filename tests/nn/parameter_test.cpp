@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <type_traits>
 
 #include "autograd/ops.h"
@@ -133,5 +134,35 @@ TEST_CASE("Parameter: messages") {
         "Parameter: the new value has shape [3], the parameter [2]");
   CHECK(contains(message([&] { p.as(Dtype::f64); }), "computes in its own dtype or in bf16, asked for f64"));
   CHECK(contains(message([&] { p.to(Dtype::bf16); }), "values are f32 or f64, got bf16"));
-  CHECK(contains(message([] { Parameter().as(Dtype::f32); }), "not initialised"));
+  CHECK(message([] {
+          Parameter(Array::zeros({2, 3}), {.stacked = {1, 2}});
+        }) ==
+        "Parameter: the stacked matrices must have at least one row each and add up to the rows of the parameter, got "
+        "[1, 2] for shape [2, 3]");
+  CHECK(contains(message([] { Parameter(Array::zeros({2}), {.stacked = {2}}); }), "for shape [2]"));
+  CHECK(contains(message([] { Parameter(Array::zeros({2, 3}), {.stacked = {2, 0}}); }), "got [2, 0]"));
+  CHECK(message([] { Parameter(Array::zeros({4, 2, 3}), {.stacked = {1, 1}}); }) == "");
+}
+
+TEST_CASE("Parameter: one that is not initialised says so and is tied to nothing") {
+  const std::string expected = "Parameter: not initialised; give it a value first";
+  Parameter none, other;
+  CHECK_FALSE(none.defined());
+  CHECK_FALSE(none.is_tied_to(other));
+  CHECK_FALSE(none.is_tied_to(none));
+  CHECK_FALSE(none.is_tied_to(make({1})));
+  CHECK_FALSE(make({1}).is_tied_to(none));
+  const std::vector<std::function<void()>> uses{
+      [&] { none.as(Dtype::f32); }, [&] { none.tie(); },          [&] { none.value(); },
+      [&] { none.shape(); },        [&] { none.numel(); },        [&] { none.grad(); },
+      [&] { none.clear_grad(); },   [&] { none.options(); },      [&] { none.decays(); },
+      [&] { none.freeze(); },       [&] { (void)none.frozen(); }, [&] { none.set_value(Array::zeros({1})); },
+      [&] { none.refresh(); },      [&] { none.to(Dtype::f64); }, [&] { none.to(Device::cpu()); },
+  };
+  for (const auto& use : uses) CHECK(message_of<std::invalid_argument>(use) == expected);
+  none = make({1, 2});
+  CHECK(none.defined());
+  const Parameter taken = std::move(none);
+  CHECK_FALSE(none.defined());  // NOLINT: what is left after the move is tested
+  CHECK(taken.numel() == 2);
 }

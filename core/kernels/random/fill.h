@@ -33,4 +33,27 @@ struct FillUniform {
   }
 };
 
+// y = scale z with z standard normal, drawn again (under the next step of the key) while |z| > cut
+struct FillTruncatedNormal {
+  float* y;
+  int64_t numel;
+  float scale, cut;
+  RandomKey key;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const int64_t first = row * elementwise_row;
+    float* out = y + first;
+    const float factor = scale, limit = cut;
+    const RandomKey base = key;
+    team.each(elementwise_count(numel, row), [=](int64_t i) {
+      RandomKey attempt = base;
+      float z = normal_at(attempt, static_cast<uint64_t>(first + i));
+      while (z > limit || z < -limit) {
+        ++attempt.step;
+        z = normal_at(attempt, static_cast<uint64_t>(first + i));
+      }
+      out[i] = factor * z;
+    });
+  }
+};
+
 }  // namespace moxie

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adam (Kingma & Ba 2015, arXiv 1412.6980) and AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) over all parameters
+// in one launch.
+#pragma once
+#include "core/kernels/optimizer/segments.h"
+#include "core/math.h"
+
+namespace moxie {
+
+// m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, w -= lr (m / c1 / (sqrt(v / c2) + epsilon) + decay w)
+// with g the gradient times `grad_scale` (clipping) and c1, c2 the bias corrections 1 - b^step.
+template <class T> struct AdamWRows {
+  const ParameterSegment<T>* segments;
+  int64_t count;
+  T lr, beta1, beta2, epsilon, correction1, correction2, grad_scale;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const ParameterSegment<T> part = segment_row(segments, count, row);
+    T *w = part.value, *m = part.first, *v = part.second;
+    const T *g = part.grad, own_lr = lr * part.lr_scale;
+    const T rate = own_lr / correction1, shrink = T(1) - own_lr * part.decay, root = T(1) / math::sqrt(correction2);
+    const T b1 = beta1, b2 = beta2, small = epsilon, scale = grad_scale;
+    team.each(part.numel, [=](int64_t i) {
+      const T grad = g[i] * scale;
+      const T mean = b1 * m[i] + (T(1) - b1) * grad, variance = b2 * v[i] + (T(1) - b2) * grad * grad;
+      m[i] = mean;
+      v[i] = variance;
+      w[i] = w[i] * shrink - rate * mean / (math::sqrt(variance) * root + small);
+    });
+  }
+};
+
+// The same with the decay inside the gradient, g + decay w, as L2 regularisation: w -= lr m / c1 / (sqrt(v / c2) +
+// epsilon)
+template <class T> struct AdamRows {
+  const ParameterSegment<T>* segments;
+  int64_t count;
+  T lr, beta1, beta2, epsilon, correction1, correction2, grad_scale;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const ParameterSegment<T> part = segment_row(segments, count, row);
+    T *w = part.value, *m = part.first, *v = part.second;
+    const T *g = part.grad, rate = lr * part.lr_scale / correction1, decay = part.decay;
+    const T b1 = beta1, b2 = beta2, small = epsilon, scale = grad_scale, root = T(1) / math::sqrt(correction2);
+    team.each(part.numel, [=](int64_t i) {
+      const T grad = g[i] * scale + decay * w[i];
+      const T mean = b1 * m[i] + (T(1) - b1) * grad, variance = b2 * v[i] + (T(1) - b2) * grad * grad;
+      m[i] = mean;
+      v[i] = variance;
+      w[i] -= rate * mean / (math::sqrt(variance) * root + small);
+    });
+  }
+};
+
+}  // namespace moxie
