@@ -135,7 +135,7 @@ TEST_CASE("small models of every kind in f64: the total loss agrees with differe
   options.moe.activation = Activation::gelu;
   options.moe.router.weighting = Weighting::before_top_k;
   options.moe.erc_alpha = 0.5;
-  check_model(options, {3, 5}, 1e-5);
+  check_model(options, {3, 6}, 1e-5);
   options.qk_norm = nn::QkNorm::whole;
   options.head_dim = 6, options.attention_bias = true, options.norm_epsilon = 1e-3;
   options.load_weight = 0.1;
