@@ -18,9 +18,9 @@ const char* const description =
     "  train_lm --eval --out runs/book            validation loss of the checkpoint";
 
 // Options that exist in a new run only, by the place that they fill; the others may change when a run goes on.
-const std::set<std::string> allowed_with_a_stored_run{"--resume",    "--eval",         "--out",     "--data",
-                                                      "--threads",   "--help",         "--dry-run", "--save-every",
-                                                      "--log-every", "--print-config", "--stop-at"};
+const std::set<std::string> allowed_with_a_stored_run{"--resume",  "--eval",      "--out",          "--data",
+                                                      "--threads", "--help",      "--dry-run",      "--save-every",
+                                                      "--anomaly", "--log-every", "--print-config", "--stop-at"};
 
 class Parser final {
  public:
@@ -47,6 +47,9 @@ class Parser final {
 
     app_.add_option("--stop-at", command_.stop_at, "stop and save after this step, to go on later with --resume")
         ->check(CLI::PositiveNumber);
+
+    app_.add_flag("--anomaly", command_.anomaly,
+                  "stop at the first NaN or infinity and say which op made it of what; slower");
 
     app_.option_defaults()->group("Model");
     add("--layers", "blocks", [](Configuration& c, int64_t v) {

@@ -20,6 +20,7 @@ struct Command {
   int64_t log_every = 0;   // steps between lines; 0: about every three seconds
   int64_t stop_at = 0;     // step after which to stop as Ctrl-C would; 0: don't
   int64_t save_every = 0;  // steps between checkpoints; 0: every minute
+  bool anomaly = false;    // look for the first NaN or infinity
 };
 
 // Parses the arguments; where the program has nothing more to do (--help, a wrong option, --list-presets) it prints

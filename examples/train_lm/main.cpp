@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <new>
+#include <optional>
 
+#include "autograd/anomaly.h"
 #include "core/parallel.h"
 #include "examples/train_lm/command_line.h"
 #include "examples/train_lm/describe.h"
@@ -49,6 +51,11 @@ int stopped(const Run& run, const std::string& program, const Files& files) {
 int train_and_report(Run& run, const Command& command, const Files& files, const std::string& program,
                      Clock::time_point start, bool is_new) {
   const train::InterruptGuard guard;
+  std::optional<AnomalyMode> anomaly_mode;
+  if (command.anomaly) {
+    nn::name_parameters(run.model);
+    anomaly_mode.emplace();
+  }
   train(run, files, command, start, is_new);
   const bool complete = run.configuration.steps > 0 && run.step == run.configuration.steps;
   if (!complete || !report(run, files)) return stopped(run, program, files);

@@ -317,6 +317,16 @@ class Programs(unittest.TestCase):
                     "--out", folder, "--lr", "1e30", "--clip", "0", "--warmup", "0", "--sample-every", "0", *options))
                 self.assertFalse((folder / "checkpoint.safetensors").exists())
 
+    def test_anomaly(self):
+        """--anomaly changes no number of a sound run, and names the op where an unsound one goes wrong."""
+        folder = self.folder / "anomaly"
+        call(TRAIN, *SMALL, "--data", self.data, "--steps", STEPS, "--out", folder, "--stop-at", 4, "--anomaly")
+        call(TRAIN, "--resume", "--out", folder, "--anomaly")
+        self.assert_same(folder)
+        self.assert_refused("training stopped in step 2, nothing was saved yet: anomaly in (forward|backward) of .*'blocks",
+                            *self.replaced("--out", self.folder / "anomaly-found", "--lr", "1e30", "--clip", "0",
+                                           "--warmup", "0", "--sample-every", "0", "--eval-every", 9, "--anomaly"))
+
     # sample_lm
 
     def test_sample(self):
