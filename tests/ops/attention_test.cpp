@@ -78,9 +78,9 @@ TEST_CASE("attention") {
 }
 
 TEST_CASE("packed_attention") {
-  for (const Case& c :
-       {Case{1, 1, 1, 1, 1, 1}, Case{2, 3, 3, 2, 2, 4}, Case{2, 3, 3, 4, 2, 2}, Case{1, 5, 5, 3, 1, 3},
-        Case{0, 3, 3, 2, 1, 4}, Case{2, 0, 0, 2, 2, 4}, Case{2, 33, 33, 4, 2, 16}, Case{1, 130, 130, 2, 1, 8}})
+  for (const Case& c : {Case{1, 1, 1, 1, 1, 1}, Case{2, 3, 3, 2, 2, 4}, Case{2, 3, 3, 4, 2, 2}, Case{1, 5, 5, 3, 1, 3},
+                        Case{0, 3, 3, 2, 1, 4}, Case{2, 0, 0, 2, 2, 4}, Case{2, 33, 33, 4, 2, 16},
+                        Case{1, 130, 130, 2, 1, 8}, Case{1, 1025, 1025, 1, 1, 2}})
     for (const bool causal : {true, false}) {
       Case with = c;
       with.options.causal = causal;

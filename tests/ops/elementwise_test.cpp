@@ -126,7 +126,7 @@ TEST_CASE("activate") {
     return y;
   };
   for (const Shape& shape : {Shape{2}, Shape{0}, Shape{0, 6}, Shape{3, 0}, Shape{1, 2}, Shape{2, 3, 4}, Shape{5, 62},
-                             Shape{3, 66}, Shape{2, 2050}, Shape{40, 1030}})
+                             Shape{5, 32}, Shape{2, 1024}, Shape{3, 66}, Shape{2, 2050}, Shape{40, 1030}})
     run({.covers = "activate(Tensor, Activation)",
          .name = "swiglu",
          .function = [](std::span<const Tensor> x) { return activate(x[0], Activation::swiglu); },

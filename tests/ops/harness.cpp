@@ -9,6 +9,7 @@
 #include <map>
 #include <numeric>
 
+#include "autograd/anomaly.h"
 #include "autograd/gradcheck.h"
 #include "autograd/record.h"
 #include "core/parallel.h"
@@ -23,9 +24,9 @@ double moderate(double, double uniform) { return 2 * uniform - 1; }
 
 namespace {
 
-std::vector<std::string>& covered_list() {
-  static std::vector<std::string> list;
-  return list;
+std::map<std::string, Coverage>& coverage_so_far() {
+  static std::map<std::string, Coverage> all;
+  return all;
 }
 
 constexpr int64_t gradcheck_up_to = 40000;  // elements of all inputs
@@ -99,6 +100,8 @@ class Harness final {
     check_single_gradients(exact);
     check_accumulation(exact);
     check_tied_inputs();
+    check_changes_in_place(exact);
+    check_anomaly_mode(exact);
     check_low_precision(Dtype::f32, row_.tolerances.f32, exact);
     if (row_.bf16) check_low_precision(Dtype::bf16, row_.tolerances.bf16, exact);
     if (row_.bf16) check_parameters(row_.tolerances.bf16, exact);
@@ -272,6 +275,31 @@ class Harness final {
     }
   }
 
+  // Inputs and the result changed in place between forward and backward: the rule doesn't need them, or the engine
+  // knows that it does and says so.
+  void check_changes_in_place(const Outcome& exact) {
+    for (size_t i = 0; i <= x_.size(); ++i) {
+      const std::vector<Tensor> x = inputs(Dtype::f64, all());
+      const Tensor y = row_.function(x);
+      (i < x_.size() ? x[i] : y).value().fill(0.625);
+      INFO("changed in place: ", i < x_.size() ? "input " + std::to_string(i) : "the result");
+      bool told = false;
+      try {
+        y.backward(cotangent(y));
+      } catch (const std::invalid_argument& error) {
+        told = std::string_view(error.what()).find("was changed in place after the forward pass") < 200;
+        INFO(error.what());
+        CHECK(told);
+      }
+      if (!told) check_same_bits({exact.y, grads_of(x)}, exact, "gradients of numbers that the rule doesn't need");
+    }
+  }
+
+  void check_anomaly_mode(const Outcome& exact) {
+    const AnomalyMode guard;
+    check_same_bits(evaluate(Dtype::f64, all()), exact, "anomaly mode");
+  }
+
   void check_low_precision(Dtype dtype, double tolerance, const Outcome& exact) {
     const Outcome low = evaluate(dtype, all());
     const std::string name = name_of(dtype);
@@ -317,7 +345,16 @@ class Harness final {
 }  // namespace
 
 void run(const OpRow& row) {
-  covers(row.covers);
+  Coverage& covered = coverage_so_far()[row.covers];
+  covered.rows = true;
+  for (const Input& input : row.inputs) {
+    covered.empty = covered.empty || input.shape.numel() == 0;
+    for (const int64_t size : input.shape) {
+      covered.size_one = covered.size_one || size == 1;
+      covered.around_32 = covered.around_32 || std::abs(size - 32) <= 1;
+      covered.around_1024 = covered.around_1024 || std::abs(size - 1024) <= 1;
+    }
+  }
   std::string shapes;
   for (const Input& input : row.inputs) shapes += fmt::format(" {}", input.shape);
   INFO(row.covers, " ", row.name, shapes);
@@ -329,8 +366,8 @@ void run(const std::vector<OpRow>& rows) {
   for (const OpRow& row : rows) run(row);
 }
 
-void covers(std::string_view declaration) { covered_list().emplace_back(declaration); }
-const std::vector<std::string>& covered() { return covered_list(); }
+void covers(std::string_view declaration) { coverage_so_far()[std::string(declaration)]; }
+const std::map<std::string, Coverage>& coverage() { return coverage_so_far(); }
 
 Array random_indices(const Shape& shape, int64_t limit, uint64_t seed) {
   std::vector<int32_t> values(static_cast<size_t>(shape.numel()));

@@ -2,6 +2,7 @@
 // The op table: a row says what an op should compute, and run() proves it in every respect that all ops share.
 #pragma once
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,13 +53,21 @@ struct OpRow {
 
 // Checks forward against the reference, gradients against differences, f32 and bf16 against f64, single gradients
 // against joint ones, accumulation, parameters kept in f32, reads of unset memory, untouched inputs, and bit-equal
-// results for two runs and for one, two and three threads (f32; otherwise two). Marks the declaration as covered.
+// results for two runs and for one, two and three threads (f32; otherwise two), that a change in place between forward
+// and backward is told or harmless, and that anomaly mode finds nothing. Marks the declaration as covered.
 void run(const OpRow& row);
 void run(const std::vector<OpRow>& rows);
 
 // Marks a declaration as tested by a test case of its own.
 void covers(std::string_view declaration);
-const std::vector<std::string>& covered();
+
+// What the inputs of a declaration's rows looked like so far.
+struct Coverage {
+  bool rows = false;  // false: only a test case of its own
+  bool empty = false, size_one = false;
+  bool around_32 = false, around_1024 = false;  // a dimension that ends just before, at or after a vector or a block
+};
+const std::map<std::string, Coverage>& coverage();
 
 // n numbers below `limit`, drawn by seed.
 Array random_indices(const Shape& shape, int64_t limit, uint64_t seed = 7);

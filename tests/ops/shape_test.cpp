@@ -52,19 +52,20 @@ TEST_CASE("reshape") {
              },
          .inputs = {{c.from}},
          .tolerances = exact});
-  run({.covers = "reshape(Tensor, initializer_list)",
-       .function =
-           [](std::span<const Tensor> x) {
-             return reshape(x[0], {2, -1, 2});
-           },
-       .reference =
-           [](std::span<const Numbers> x) {
-             Numbers y = x[0];
-             y.shape = {2, 3, 2};
-             return y;
-           },
-       .inputs = {{{3, 4}}},
-       .tolerances = exact});
+  for (const Shape& shape : {Shape{3, 4}, Shape{0, 4}, Shape{1, 4}, Shape{33, 8}, Shape{4, 1023}})
+    run({.covers = "reshape(Tensor, initializer_list)",
+         .function =
+             [](std::span<const Tensor> x) {
+               return reshape(x[0], {2, -1, 2});
+             },
+         .reference =
+             [](std::span<const Numbers> x) {
+               Numbers y = x[0];
+               y.shape = {2, y.shape.numel() / 4, 2};
+               return y;
+             },
+         .inputs = {{shape}},
+         .tolerances = exact});
   const Tensor x = Tensor::zeros({0, 4});
   CHECK(reshape(x, {-1, 2}).shape() == Shape({0, 2}));
   CHECK(reshape(Tensor::zeros({2, 3}), {-1}).shape() == Shape({6}));
@@ -86,17 +87,18 @@ TEST_CASE("permute") {
          .reference = [=](std::span<const Numbers> x) { return permuted(x[0], c.order); },
          .inputs = {{c.shape}},
          .tolerances = exact});
-  run({.covers = "permute(Tensor, initializer_list)",
-       .function =
-           [](std::span<const Tensor> x) {
-             return permute(x[0], {1, 2, 0});
-           },
-       .reference =
-           [](std::span<const Numbers> x) {
-             return permuted(x[0], {1, 2, 0});
-           },
-       .inputs = {{{2, 3, 4}}},
-       .tolerances = exact});
+  for (const Shape& shape : {Shape{2, 3, 4}, Shape{2, 0, 4}, Shape{2, 1, 33}, Shape{2, 1025, 3}})
+    run({.covers = "permute(Tensor, initializer_list)",
+         .function =
+             [](std::span<const Tensor> x) {
+               return permute(x[0], {1, 2, 0});
+             },
+         .reference =
+             [](std::span<const Numbers> x) {
+               return permuted(x[0], {1, 2, 0});
+             },
+         .inputs = {{shape}},
+         .tolerances = exact});
   const Tensor scalar = Tensor::scalar(3);
   CHECK(permute(scalar, std::vector<int64_t>{}).item() == 3);
 }
@@ -107,7 +109,7 @@ TEST_CASE("transpose") {
     int64_t dim0, dim1;
   };
   for (const Case& c : {Case{{2, 3}, 0, 1}, Case{{2, 3, 4}, 0, -1}, Case{{2, 3, 4}, -2, -1}, Case{{2, 3, 4}, 1, 1},
-                        Case{{0, 5}, 0, 1}, Case{{33, 31}, 1, 0}, Case{{1025, 17}, 0, 1}}) {
+                        Case{{0, 5}, 0, 1}, Case{{1, 5}, 0, 1}, Case{{33, 31}, 1, 0}, Case{{1025, 17}, 0, 1}}) {
     std::vector<int64_t> order(static_cast<size_t>(c.shape.rank()));
     std::iota(order.begin(), order.end(), 0);
     const auto at = [&](int64_t dim) -> int64_t& {
@@ -163,21 +165,22 @@ TEST_CASE("concat") {
          .inputs = inputs,
          .tolerances = exact});
   }
-  run({.covers = "concat(initializer_list, int64_t)",
-       .function =
-           [](std::span<const Tensor> x) {
-             return concat({x[0], x[0], x[1]}, 0);
-           },
-       .reference =
-           [](std::span<const Numbers> x) {
-             Numbers y({x[0].shape.numel() * 2 + x[1].shape.numel()});
-             y.at = x[0].at;
-             y.at.insert(y.at.end(), x[0].at.begin(), x[0].at.end());
-             y.at.insert(y.at.end(), x[1].at.begin(), x[1].at.end());
-             return y;
-           },
-       .inputs = {{{3}}, {{2}}},
-       .tolerances = {.f64 = 1e-12, .f32 = 4e-6, .bf16 = 8e-3}});  // gradients of x[0] add up
+  for (const auto& [first, second] : {std::pair<Shape, Shape>{{3}, {2}}, {{0}, {2}}, {{1}, {33}}, {{1025}, {31}}})
+    run({.covers = "concat(initializer_list, int64_t)",
+         .function =
+             [](std::span<const Tensor> x) {
+               return concat({x[0], x[0], x[1]}, 0);
+             },
+         .reference =
+             [](std::span<const Numbers> x) {
+               Numbers y({x[0].shape.numel() * 2 + x[1].shape.numel()});
+               y.at = x[0].at;
+               y.at.insert(y.at.end(), x[0].at.begin(), x[0].at.end());
+               y.at.insert(y.at.end(), x[1].at.begin(), x[1].at.end());
+               return y;
+             },
+         .inputs = {{first}, {second}},
+         .tolerances = {.f64 = 1e-12, .f32 = 4e-6, .bf16 = 8e-3}});  // gradients of x[0] add up
 }
 
 TEST_CASE("slice") {
