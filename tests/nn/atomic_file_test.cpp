@@ -127,6 +127,18 @@ TEST_CASE("AtomicFile: a write that the system cuts short fails, the old file st
   CHECK(folder.files() == 1);
 }
 
+TEST_CASE("AtomicFile: where the temporary vanishes before commit, the old file stays") {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("a", "old");
+  AtomicFile file(path);
+  file.write("new");
+  ::unlink(file.temporary_path().c_str());
+  CHECK(message_of<std::runtime_error>([&] { file.commit(); }) ==
+        "write: can't write '" + path +
+            "': renaming failed: No such file or directory; a file that was there before is untouched");
+  CHECK(contents_of(path) == "old");
+}
+
 TEST_CASE("AtomicFile: a read-only folder is refused, the old file stays") {
   const TemporaryFolder folder;
   const std::string path = folder.write("a", "old");

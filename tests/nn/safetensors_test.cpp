@@ -69,7 +69,7 @@ std::vector<BadFile> bad_files() {
       {"length only, zero", length_prefix(0), "must begin with '{'"},
       {"header cut", length_prefix(10) + "{}", "truncated, the header has 10 bytes and the file 2"},
       {"length at the limit", length_prefix(100'000'000) + "{}", "truncated, the header has 100000000 bytes"},
-      {"length over the limit", length_prefix(100'000'001) + "{}", "the format allows 100000000"},
+      {"length over the limit", length_prefix(100'000'001) + "{}", "and the format allows 100000000"},
       {"length 2^64 - 1", length_prefix(~uint64_t{0}) + "{}", "not a safetensors file"},
       {"length 2^64 - 8", length_prefix(~uint64_t{7}) + "{}", "not a safetensors file"},
       {"zip archive", "PK\x03\x04 some pickle inside", "not a safetensors file"},
@@ -315,7 +315,8 @@ TEST_CASE("safetensors: any flipped bit of the header is refused or gives a cons
 TEST_CASE("safetensors: what can't be opened or is no file") {
   const TemporaryFolder folder;
   const std::string missing = folder / "missing";
-  CHECK(contains(message_of<std::runtime_error>([&] { read_safetensors(missing); }), "No such file or directory"));
+  CHECK(contains(message_of<std::runtime_error>([&] { read_safetensors(missing); }),
+                 "': can't open it: No such file or directory"));
   CHECK(contains(message_of<std::invalid_argument>([&] { read_safetensors(folder.path()); }), "a folder, not a file"));
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   CHECK(contains(message_of<std::invalid_argument>([&] { read_safetensors(folder / "pipe"); }), "device or pipe"));
@@ -328,12 +329,12 @@ TEST_CASE("safetensors: what the writer refuses leaves the file as it was") {
   const auto message = [&](const std::vector<NamedArray>& arrays, const std::map<std::string, std::string>& metadata) {
     return message_of<std::invalid_argument>([&] { write_safetensors(path, arrays, metadata); });
   };
-  CHECK(contains(message({{"x", x}, {"y", x}, {"x", x}}, {}), "the name 'x' appears twice"));
+  CHECK(contains(message({{"x", x}, {"y", x}, {"x", x}}, {}), "': the name 'x' appears twice"));
   CHECK(contains(message({{"__metadata__", x}}, {}), "no tensor can have the name __metadata__"));
-  CHECK(contains(message({{"x", Array()}}, {}), "the array 'x' is undefined"));
+  CHECK(contains(message({{"x", Array()}}, {}), "': the array 'x' is undefined"));
   CHECK(contains(message({{"\xFF", x}}, {}), "'\\xff' is no valid UTF-8"));
   CHECK(contains(message({{"x", x}}, {{"k", "\xC0"}}), "is no valid UTF-8"));
-  CHECK(contains(message({}, {{"k", std::string(100'000'000, 'x')}}), "the format allows 100000000"));
+  CHECK(contains(message({}, {{"k", std::string(100'000'000, 'x')}}), " bytes, the format allows 100000000"));
   CHECK(contents_of(path) == "before");
   CHECK(folder.files() == 1);
 }

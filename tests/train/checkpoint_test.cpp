@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "core/version.h"
+#include "nn/train/hash.h"
 #include "tests/system_limits.h"
 #include "tests/temporary_folder.h"
 
@@ -150,6 +151,20 @@ TEST_CASE("checkpoint: checksums that are missing or changed") {
   CHECK(contains(error_with("moxie.tensor_checksums", ""), "the checksum of its header is wrong"));
   CHECK(contains(error_with("step", "13"), "the checksum of its header is wrong"));
   CHECK(contains(error_with("seed", "1"), "the checksum of its header is wrong"));
+  // a writer that leaves a tensor out of the list, and whose header is right otherwise
+  save_checkpoint(path, example());
+  const nn::Safetensors file = nn::read_safetensors(path);
+  std::map<std::string, std::string> metadata = file.metadata;
+  metadata["moxie.tensor_checksums"].resize(16 * 3);
+  metadata.erase("moxie.contents_checksum");
+  uint64_t header = 0;
+  for (const nn::NamedArray& named : file.arrays)
+    header = hash_text(fmt::format("{} {}", name_of(named.array.dtype()), named.array.shape()),
+                       hash_text(named.name, header));
+  for (const auto& [key, value] : metadata) header = hash_text(value, hash_text(key, header));
+  metadata["moxie.contents_checksum"] = hex(header);
+  nn::write_safetensors(path, file.arrays, metadata);
+  CHECK(contains(load_error(path), "is damaged: it has 4 tensors and 3 checksums"));
 }
 
 TEST_CASE("checkpoint: what save refuses leaves the last one as it was") {
@@ -165,7 +180,8 @@ TEST_CASE("checkpoint: what save refuses leaves the last one as it was") {
   CHECK(contains(message_of<std::invalid_argument>([&] { save_checkpoint(path, bad); }), "appears twice"));
   bad = example();
   bad.arrays.push_back({"none", Array()});
-  CHECK(contains(message_of<std::invalid_argument>([&] { save_checkpoint(path, bad); }), "'none' is undefined"));
+  CHECK(contains(message_of<std::invalid_argument>([&] { save_checkpoint(path, bad); }),
+                 "save_checkpoint: the array 'none' is undefined"));
   CHECK(equal(load_checkpoint(path), example()));
   CHECK(folder.files() == 1);
 }

@@ -240,7 +240,7 @@ TEST_CASE("TextData: messages for numbers out of range") {
   }
   CHECK(contains(message([&] { (void)data.batch(1, -1, 2, 16); }), "steps count from 0, got -1"));
   CHECK(contains(message([&] { (void)data.batch(1, 0, 0, 16); }), "batch size must be at least 1, got 0"));
-  CHECK(contains(message([&] { (void)data.batch(1, 0, 2, 0); }), "context must be at least 1, got 0"));
+  CHECK(contains(message([&] { (void)data.batch(1, 0, 2, 0); }), "data: the context must be at least 1, got 0"));
   CHECK(contains(message([&] { (void)data.batch(1, INT64_MAX / 2, 4, 16); }), "is too far"));
   CHECK(contains(message([&] { (void)data.validation_batches(2, 16, -1); }), "max_batches must not be negative"));
 }

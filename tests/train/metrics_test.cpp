@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 #include <fmt/core.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <limits>
@@ -171,6 +173,21 @@ TEST_CASE("read_metrics: bad files are refused with the line") {
   CHECK(contains(message("a.jsonl", "{\"step\": 1, \"a\": {}}\n"), "line 1: no JSON"));
   CHECK(message_of<std::runtime_error>([&] { read_metrics(folder / "none.csv"); }) ==
         "data: can't read '" + folder / "none.csv" + "': No such file or directory");
+}
+
+TEST_CASE("MetricsLog: no file descriptor left for the second file") {
+  const TemporaryFolder folder;
+  ::chmod(folder.path().c_str(), 0777);
+  const std::string message = as_ordinary_user([&] {  // a process of its own: the limit holds for all of it
+    const int next = ::dup(0);
+    ::close(next);
+    struct rlimit limit {};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = static_cast<rlim_t>(next) + 1;  // enough for one file at a time
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    return message_of<std::runtime_error>([&] { MetricsLog(folder.path(), columns); });
+  });
+  CHECK(contains(message, "metrics: can't open '" + folder / "metrics.jsonl" + "': Too many open files"));
 }
 
 TEST_CASE("MetricsLog: a full disk is an error, not a silence") {

@@ -81,10 +81,12 @@ TEST_CASE("Permutation: a very large one answers at once") {
 }
 
 TEST_CASE("Permutation and random_below: rules") {
-  CHECK_THROWS_AS(Permutation({}, 0), std::invalid_argument);
-  CHECK_THROWS_AS(Permutation({}, 3)(3), std::invalid_argument);
-  CHECK_THROWS_AS(Permutation({}, 3)(-1), std::invalid_argument);
-  CHECK_THROWS_AS(random_below({}, 0, 0), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(Permutation({}, 0), "Permutation: size must be between 1 and 2^62, got 0",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(Permutation({}, 3)(3), "Permutation: index 3 is not below 3", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(Permutation({}, 3)(-1), "Permutation: index -1 is not below 3", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(random_below({}, 0, 0), "random_below: the bound must be at least 1, got 0",
+                       std::invalid_argument);
 }
 
 TEST_CASE("random_below: uniform, and right at the ends of 64 bits") {

@@ -288,9 +288,12 @@ TEST_CASE("canvas: errors") {
   CHECK_THROWS_WITH_AS(canvas.fill({0, inf, 1, 1}, black), "Canvas: rectangles must be finite, got 1 x 1 at (0, inf)",
                        std::invalid_argument);
   CHECK_THROWS_AS(canvas.text({not_a_number, 1}, "a"), std::invalid_argument);
-  CHECK_THROWS_AS(canvas.line({}, {.width = 0}), std::invalid_argument);
-  CHECK_THROWS_AS(canvas.dot({1, 1}, 0, black), std::invalid_argument);
-  CHECK_THROWS_AS(canvas.text({1, 1}, "a", {.size = -1}), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(canvas.line({}, {.width = 0}), "Canvas: the width of a line must be positive, got 0",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(canvas.dot({1, 1}, 0, black), "Canvas: the radius of a dot must be positive, got 0",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(canvas.text({1, 1}, "a", {.size = -1}), "Canvas: the size of text must be positive, got -1",
+                       std::invalid_argument);
 }
 
 TEST_CASE("a PNG file has the signature and the size of the canvas") {

@@ -41,7 +41,8 @@ TEST_CASE("ByteTokenizer: names are short, plain and different") {
     all.insert(name);
   }
   CHECK(all.size() == 256);
-  CHECK_THROWS_AS(ByteTokenizer::name(256), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(ByteTokenizer::name(256), "name: tokens must be between 0 and 255, got 256",
+                       std::invalid_argument);
 }
 
 TEST_CASE("printable: text stays, what could steer a terminal goes") {

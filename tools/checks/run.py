@@ -9,7 +9,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 from repository import Repository  # noqa: E402
 
-CHECKS = ["layering", "file_sizes", "spdx", "links", "readme", "shell", "formatting", "headers", "api"]
+CHECKS = ["layering", "file_sizes", "spdx", "links", "readme", "messages", "shell", "formatting", "headers", "api"]
 
 
 def main():

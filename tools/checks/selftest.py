@@ -13,6 +13,7 @@ import formatting  # noqa: E402
 import headers  # noqa: E402
 import layering  # noqa: E402
 import links  # noqa: E402
+import messages  # noqa: E402
 import readme  # noqa: E402
 import shell  # noqa: E402
 import spdx  # noqa: E402
@@ -36,7 +37,13 @@ CLEAN = {
     "cuda/a.h": CPP + "#pragma once\n",
     "cuda/instances/add.cu": CPP + '#include "core/kernels/add.h"\n',
     "examples/b.h": CPP + "#pragma once\n",
-    "tests/moe/router_test.cpp": CPP + '#include "autograd/tensor.h"\n',
+    "moe/checked.cpp": CPP + 'void f(int x) {\n  check(x > 0,\n        "f: x {} must be {} "\n        "even",\n'
+                             '        x, g("a")); // "("\n  check(x < 9, "f: the sum [{}] is too large", x);\n'
+                             '  throw std::runtime_error(fmt::format("f: no \'{}\' found", x));\n'
+                             '  fail(fmt::format("f: \'{}\': {}", x, x));\n}\n',
+    "tests/moe/router_test.cpp": CPP + '#include "autograd/tensor.h"\nCHECK("x 3 must be very "\n      "even");\n'
+                                       'CHECK("sum [12] is"\n      " too large");\nCHECK("f: no \'a\' found");\n',
+    "tools/checks/messages_untested.txt": "# none\n",
     "tools/x.sh": SCRIPT + "echo hello\n",
     "README.md": "# Moxie\n\n[design](docs/design.md#two-types) [here](#moxie) [web](https://example.com)\n"
                  "`[no](link.md)`\n\n```\n[no](link.md)\n```\n",
@@ -79,6 +86,13 @@ PLANTED = [
     (links, "docs/a.md", "[x]\n\n[x]: none.md\n", "there is no docs/none.md"),
     (links, "docs/a.md", '<img src="none.png">\n', "there is no docs/none.png"),
     (links, "docs/a.md", "[x](../../etc/passwd)\n", "leads out of the project"),
+    (messages, "moe/a.cpp", CPP + 'check(x,\n      "g: no test says this, {}", 1);\n',
+     'moe/a.cpp:2: no test expects "g: no test says this, {}"'),
+    (messages, "moe/a.cpp", CPP + 'throw std::logic_error("g: thrown and forgotten");\n', "g: thrown and forgotten"),
+    (messages, "moe/a.cpp", CPP + 'check(x, "f: the sum [{}] is not too large", 1);\n', "is not too large"),
+    (messages, "moe/a.cpp", CPP + 'check(x, "f: the root [{}] is too large", 1);\n', "the root"),
+    (messages, "tests/moe/router_test.cpp", CPP + 'TEST_CASE("f: x 3 must be") {}\n', "checked.cpp:3: no test"),
+    (messages, "tools/checks/messages_untested.txt", "moe/checked.cpp: f: x {} must  # why\n", "remove the line"),
     (shell, "tools/a.sh", SCRIPT + "if true; then\n", "tools/a.sh"),
     (shell, ".ci/run", SCRIPT + "case x in\n", ".ci/run"),
     (headers, "core/a.h", CPP + "#pragma once\nstd::string f();\n", "core/a.h"),
@@ -108,7 +122,7 @@ def problems_with(check, planted=None):
 
 def main():
     wrong = []
-    for check in (layering, file_sizes, spdx, links, shell, formatting, headers, api):
+    for check in (layering, file_sizes, spdx, links, messages, shell, formatting, headers, api):
         found = problems_with(check)
         if found and not isinstance(found, str):
             wrong.append(f"{check.__name__} complains about a clean project: {found}")
