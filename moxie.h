@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything of the library in one include. Programs that want to compile faster include what they use.
 #pragma once
+#include "autograd/anomaly.h"
+#include "autograd/describe.h"
 #include "autograd/gradcheck.h"
+#include "autograd/memory_report.h"
 #include "autograd/ops.h"
 #include "autograd/recompute.h"
 #include "autograd/record.h"
