@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/sort.h"
 
+#include <algorithm>
+#include <bit>
+#include <memory>
 #include <vector>
 
 #include "core/launch.h"
@@ -19,6 +22,69 @@ CountingSort counting_sort(const Array& keys, int64_t values) {
   std::vector<int32_t> next(offsets, offsets + values);
   for (int64_t i = 0; i < n; ++i) order[next[static_cast<size_t>(key[i])]++] = static_cast<int32_t>(i);
   return result;
+}
+
+namespace {
+
+// An unsigned integer that orders as the numbers do, with -0 equal to 0 and NaN above everything.
+template <class V> auto rising_key(V value, bool descending) {
+  using Key = std::conditional_t<sizeof(V) == 8, uint64_t, uint32_t>;
+  constexpr Key sign = Key{1} << (sizeof(Key) * 8 - 1), last = ~Key{0};
+  const Key bits = std::bit_cast<Key>(value + V(0));
+  const Key key = (bits & sign) != 0 ? ~bits : bits | sign;
+  return value != value ? last : descending ? ~key : key;
+}
+
+// A key with its index, compared as one number: so equal keys keep their order.
+struct ShortEntry {
+  uint64_t key_and_index;
+  ShortEntry() = default;
+  ShortEntry(uint32_t key, int64_t index) : key_and_index(uint64_t{key} << 32 | static_cast<uint32_t>(index)) {}
+  int64_t index() const { return static_cast<int64_t>(key_and_index & 0xFFFFFFFFu); }
+  bool operator<(const ShortEntry& other) const { return key_and_index < other.key_and_index; }
+};
+struct LongEntry {
+  uint64_t key;
+  int64_t place;
+  LongEntry() = default;
+  LongEntry(uint64_t key_of_value, int64_t index) : key(key_of_value), place(index) {}
+  int64_t index() const { return place; }
+  bool operator<(const LongEntry& other) const { return key != other.key ? key < other.key : place < other.place; }
+};
+
+template <class T>
+void sort_rows_of(const T* x, bool descending, T* values, int32_t* indices, int64_t rows, int64_t n) {
+  using V = Accumulator<T>;
+  using Entry = std::conditional_t<sizeof(V) == 8, LongEntry, ShortEntry>;
+  const int64_t block = std::clamp<int64_t>((int64_t{1} << 20) / n, 1, rows);  // rows that share the scratch memory
+  const std::unique_ptr<Entry[]> scratch(new Entry[static_cast<size_t>(block * n)]);
+  for (int64_t first = 0; first < rows; first += block) {
+    const int64_t count = std::min(block, rows - first);
+    parallel_for(count, count * n >= parallel_threshold / 16, [&](int64_t row) {
+      const T* in = x + (first + row) * n;
+      T* out = values + (first + row) * n;
+      int32_t* places = indices + (first + row) * n;
+      Entry* entries = scratch.get() + row * n;
+      for (int64_t i = 0; i < n; ++i) entries[i] = Entry(rising_key(V(in[i]), descending), i);
+      std::sort(entries, entries + n);
+      for (int64_t i = 0; i < n; ++i) {
+        out[i] = in[entries[i].index()];
+        places[i] = static_cast<int32_t>(entries[i].index());
+      }
+    });
+  }
+}
+
+}  // namespace
+
+void sort_rows(const Array& x, bool descending, const Array& values, const Array& indices) {
+  if (!x.device().is_cpu()) throw_built_without_cuda();
+  const int64_t n = x.shape().cols();
+  check(n < (int64_t{1} << 31), "sort_rows: at most 2^31 - 1 numbers per row, got {}", n);
+  if (x.numel() == 0) return;
+  dispatch_float("sort_rows", x.dtype(), [&]<class T>(T) {
+    sort_rows_of(x.data<T>(), descending, values.data<T>(), indices.data<int32_t>(), x.shape().rows(), n);
+  });
 }
 
 }  // namespace moxie

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sort seam: stable counting sort of small integers.
+// The sort seam: stable counting sort of small integers, and of rows of numbers.
 #pragma once
 #include "core/array.h"
 
@@ -12,5 +12,8 @@ struct CountingSort {
 
 // Sorts keys [n] (i32, each in [0, values), which the caller has checked).
 CountingSort counting_sort(const Array& keys, int64_t values);
+
+// Sorts each row of x [rows, n] (float), stably, NaN last; indices [rows, n] (i32) say where each value was.
+void sort_rows(const Array& x, bool descending, const Array& values, const Array& indices);
 
 }  // namespace moxie

@@ -2,6 +2,10 @@
 // autograd/ops.h: elementwise ops of two operands and their broadcasting.
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
+
+#include "tests/ops/broadcast.h"
 #include "tests/ops/harness.h"
 
 using namespace moxie;
@@ -56,9 +60,15 @@ const std::vector<Pair> pairs = {
     {{1025, 1}, {17}, {1025, 17}},
     {{5000}, {4, 1}, {4, 5000}},
     {{20000}, {}, {20000}},
+    {{2, 1}, {5000}, {2, 5000}},
 };
 
-void run_binary(const std::string& name, Function function, Scalar reference, Generator of_y) {
+// Two ladders that never meet: 1/16 between a step of the one and the next of the other.
+double even_sixteenths(double normal, double) { return std::round(normal * 8) / 8; }
+double odd_sixteenths(double normal, double) { return std::round(normal * 8) / 8 + 0.0625; }
+
+void run_binary(const std::string& name, Function function, Scalar reference, Generator of_y, Generator of_x = normal,
+                Tolerances tolerances = {}) {
   for (const Pair& pair : pairs) {
     if (name.starts_with("operator") && pair.z.numel() > 1100) continue;  // the same function by another name
     run({.covers = name + "(Tensor, Tensor)",
@@ -66,23 +76,12 @@ void run_binary(const std::string& name, Function function, Scalar reference, Ge
          .reference =
              [=](std::span<const Numbers> x) {
                Numbers z(pair.z);
-               // Where an element of z comes from: its index in each dimension that the operand doesn't repeat.
-               const auto place = [&](const Shape& shape, int64_t i) {
-                 int64_t at = 0, step = 1;
-                 for (int64_t back = 1; back <= pair.z.rank(); ++back) {
-                   const int64_t index = i % pair.z[-back];
-                   i /= pair.z[-back];
-                   if (back > shape.rank()) continue;
-                   if (shape[-back] != 1) at += index * step;
-                   step *= shape[-back];
-                 }
-                 return at;
-               };
                for (int64_t i = 0; i < z.shape.numel(); ++i)
-                 z[i] = reference(x[0][place(x[0].shape, i)], x[1][place(x[1].shape, i)]);
+                 z[i] = reference(x[0][broadcast_place(pair.x, pair.z, i)], x[1][broadcast_place(pair.y, pair.z, i)]);
                return z;
              },
-         .inputs = {{pair.x, normal}, {pair.y, of_y}}});
+         .inputs = {{pair.x, of_x}, {pair.y, of_y}},
+         .tolerances = tolerances});
   }
 }
 
@@ -112,6 +111,70 @@ TEST_CASE("mul and div") {
   run_binary(
       "operator/", [](const Tensor& x, const Tensor& y) { return x / y; }, [](double x, double y) { return x / y; },
       positive);
+}
+
+TEST_CASE("maximum and minimum") {
+  run_binary(
+      "maximum", maximum, [](double x, double y) { return std::max(x, y); }, odd_sixteenths, even_sixteenths);
+  run_binary(
+      "minimum", minimum, [](double x, double y) { return std::min(x, y); }, odd_sixteenths, even_sixteenths);
+}
+
+TEST_CASE("pow of two tensors") {
+  run_binary("pow", moxie::pow, [](double x, double y) { return std::pow(x, y); }, normal, positive,
+             {.f32 = 2e-5});  // the gradient of a broadcast exponent is a sum that nearly cancels
+}
+
+namespace {
+
+struct Gradients {
+  std::vector<double> z, dx, dy;
+};
+
+Gradients gradients(Function function, const std::vector<double>& x, const std::vector<double>& y, Dtype dtype) {
+  const auto n = static_cast<int64_t>(x.size());
+  const Tensor a = Tensor(Array::from(x, {n}).to(dtype)).set_requires_grad();
+  const Tensor b = Tensor(Array::from(y, {n}).to(dtype)).set_requires_grad();
+  const Tensor z = function(a, b);
+  z.backward(Array::full({n}, 1, z.options()));
+  return {z.to_vector<double>(), a.grad().to_vector<double>(), b.grad().to_vector<double>()};
+}
+
+// NaN is equal to NaN here.
+void check_same(const std::vector<double>& got, const std::vector<double>& wanted) {
+  REQUIRE(got.size() == wanted.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    INFO("element ", i);
+    CHECK((got[i] == wanted[i] || (std::isnan(got[i]) && std::isnan(wanted[i]))));
+  }
+}
+
+const double quiet_nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+TEST_CASE("maximum and minimum: ties share the gradient, NaN propagates") {
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16}) {
+    const std::vector<double> x{1, 2, 2, quiet_nan, 1, quiet_nan, -infinity, 0},
+        y{2, 1, 2, 1, quiet_nan, quiet_nan, infinity, -0.0};
+    const Gradients most = gradients(maximum, x, y, dtype), least = gradients(minimum, x, y, dtype);
+    check_same(most.z, {2, 2, 2, quiet_nan, quiet_nan, quiet_nan, infinity, 0});
+    check_same(most.dx, {0, 1, 0.5, 1, 1, 1, 0, 0.5});
+    check_same(most.dy, {1, 0, 0.5, 1, 1, 1, 1, 0.5});
+    check_same(least.z, {1, 1, 2, quiet_nan, quiet_nan, quiet_nan, -infinity, 0});
+    check_same(least.dx, {1, 0, 0.5, 1, 1, 1, 1, 0.5});
+    check_same(least.dy, {0, 1, 0.5, 1, 1, 1, 0, 0.5});
+  }
+}
+
+TEST_CASE("pow: zeros, negative bases, infinities") {
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16}) {
+    const Gradients of = gradients(moxie::pow, {0, 0, 0, 0, -2, -2, -2, 1, quiet_nan, 0, infinity},
+                                   {0, 2, 0.5, -1, 3, 0.5, 0, quiet_nan, 0, 1, -1}, dtype);
+    check_same(of.z, {1, 0, 0, infinity, -8, quiet_nan, 1, 1, 1, 0, 0});
+    check_same(of.dx, {0, 0, infinity, -infinity, 12, quiet_nan, 0, quiet_nan, 0, 1, 0});
+    check_same(of.dy, {0, 0, 0, -infinity, quiet_nan, quiet_nan, quiet_nan, 0, quiet_nan, 0, quiet_nan});
+  }
 }
 
 TEST_CASE("binary ops: NaN and infinities keep their meaning") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// autograd/ops.h: elementwise ops of one operand, activations, cast and dropout.
+// autograd/ops.h: affine, cast, activate and dropout.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -12,51 +12,11 @@ using namespace moxie::testing;
 
 namespace {
 
-using Function = Tensor (*)(const Tensor&);
-using Scalar = double (*)(double);
-
 const std::vector<Shape> shapes = {{}, {0}, {1}, {31}, {33}, {1023}, {1025}, {4097}, {17, 1025}, {3, 1, 5}, {2, 0, 3}};
-
-void run_unary(const char* name, Function function, Scalar reference, Generator generate, Tolerances tolerances = {}) {
-  for (const Shape& shape : shapes)
-    run({.covers = std::string(name) + "(Tensor)",
-         .function = [=](std::span<const Tensor> x) { return function(x[0]); },
-         .reference =
-             [=](std::span<const Numbers> x) {
-               Numbers y(x[0].shape);
-               for (size_t i = 0; i < y.at.size(); ++i) y.at[i] = reference(x[0].at[i]);
-               return y;
-             },
-         .inputs = {{shape, generate}},
-         .tolerances = tolerances});
-}
 
 double sigmoid_of(double x) { return 1 / (1 + std::exp(-x)); }
 
 }  // namespace
-
-TEST_CASE("elementwise ops of one operand") {
-  run_unary(
-      "neg", neg, [](double x) { return -x; }, normal);
-  run_unary(
-      "operator-", [](const Tensor& x) { return -x; }, [](double x) { return -x; }, normal);
-  run_unary(
-      "exp", moxie::exp, [](double x) { return std::exp(x); }, normal);
-  run_unary(
-      "log", moxie::log, [](double x) { return std::log(x); }, positive);
-  run_unary(
-      "sqrt", moxie::sqrt, [](double x) { return std::sqrt(x); }, positive);
-  run_unary("tanh", moxie::tanh, [](double x) { return std::tanh(x); }, normal, {.bf16 = 3e-2});
-  run_unary(
-      "relu", relu, [](double x) { return x > 0 ? x : 0; }, away_from_zero);
-  run_unary(
-      "gelu", gelu, [](double x) { return x * 0.5 * std::erfc(-x / std::sqrt(2.0)); }, normal);
-  run_unary(
-      "silu", silu, [](double x) { return x * sigmoid_of(x); }, normal);
-  run_unary("sigmoid", sigmoid, sigmoid_of, normal, {.bf16 = 3e-2});  // y (1 - y) of a rounded y
-  run_unary(
-      "softplus", softplus, [](double x) { return std::log(1 + std::exp(x)); }, normal);
-}
 
 TEST_CASE("affine and its operators") {
   const auto affine_row = [](const char* declaration, double scale, double shift, auto function) {
@@ -79,22 +39,6 @@ TEST_CASE("affine and its operators") {
   affine_row("operator+(double, Tensor)", 1, 0.5, [](const Tensor& x) { return 0.5 + x; });
   affine_row("operator-(Tensor, double)", 1, -0.5, [](const Tensor& x) { return x - 0.5; });
   affine_row("operator-(double, Tensor)", -1, 0.5, [](const Tensor& x) { return 0.5 - x; });
-}
-
-TEST_CASE("relu: no gradient at 0, NaN stays") {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
-  const Tensor x = Tensor::from(std::vector<double>{0.0, -0.0, 2, -2, nan}, {5}).set_requires_grad();
-  const Tensor y = relu(x);
-  const auto values = y.to_vector<double>();
-  CHECK(values[2] == 2);
-  CHECK(values[3] == 0);
-  CHECK(std::isnan(values[4]));
-  y.backward(Array::full({5}, 1, y.options()));
-  const auto grad = x.grad().to_vector<double>();
-  CHECK(grad[0] == 0);
-  CHECK(grad[1] == 0);
-  CHECK(grad[2] == 1);
-  CHECK(grad[3] == 0);
 }
 
 TEST_CASE("cast: converts the numbers, and the gradient back") {

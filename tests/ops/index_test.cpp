@@ -115,6 +115,27 @@ TEST_CASE("embedding") {
   CHECK(weight.grad().to_vector<double>() == std::vector<double>{0, 1007.8125});
 }
 
+TEST_CASE("one_hot") {
+  covers("one_hot(Array, int64_t, Dtype)");
+  const Poison poison;
+  for (const Shape& shape : {Shape{}, Shape{0}, Shape{1}, Shape{2, 3}, Shape{33}, Shape{1025}})
+    for (const int64_t classes : {int64_t{1}, int64_t{4}, int64_t{33}})
+      for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::i32, Dtype::u8}) {
+        const Array index = random_indices(shape, classes);
+        const Tensor y = one_hot(index, classes, dtype);
+        CHECK(y.dtype() == dtype);
+        CHECK(y.shape() == shape.inserted(shape.rank(), classes));
+        CHECK_FALSE(y.requires_grad());
+        std::vector<double> wanted(static_cast<size_t>(y.numel()));
+        const std::vector<int64_t> at = values_of(index);
+        for (size_t i = 0; i < at.size(); ++i)
+          wanted[i * static_cast<size_t>(classes) + static_cast<size_t>(at[i])] = 1;
+        CHECK(y.to_vector<double>() == wanted);
+      }
+  CHECK(one_hot(Array::zeros({3}, {Dtype::i32}), 2).dtype() == Dtype::f32);
+  CHECK(one_hot(Array::zeros({0}, {Dtype::i32}), 0).shape() == Shape({0, 0}));
+}
+
 TEST_CASE("top_k") {
   struct Case {
     Shape shape;
@@ -165,4 +186,81 @@ TEST_CASE("top_k: indices, ties, NaN and infinities") {
     CHECK(indices({-nan, infinity, -infinity, 0}, 4, dtype) == Indices{1, 3, 2, 0});
     CHECK(indices({-1, -3, -2}, 3, dtype) == Indices{0, 2, 1});
   }
+}
+
+TEST_CASE("sort") {
+  covers("sort(Tensor, SortOptions)");
+  for (const bool descending : {false, true})
+    for (const Shape& shape : {Shape{1}, Shape{0}, Shape{5}, Shape{3, 4}, Shape{0, 4}, Shape{3, 0}, Shape{2, 3, 4},
+                               Shape{33, 31}, Shape{2, 1023}, Shape{20, 1025}})
+      run({.covers = "sort(Tensor, SortOptions)",
+           .name = descending ? "falling" : "rising",
+           .function = [=](std::span<const Tensor> x) { return sort(x[0], {descending}).values; },
+           .reference =
+               [=](std::span<const Numbers> x) {
+                 Numbers y = x[0];
+                 const auto cols = static_cast<std::ptrdiff_t>(shape.cols());
+                 for (auto row = y.at.begin(); row != y.at.end(); row += cols) {
+                   std::sort(row, row + cols);
+                   if (descending) std::reverse(row, row + cols);
+                 }
+                 return y;
+               },
+           .inputs = {{.shape = shape, .distinct = true}},
+           .tolerances = exact});
+}
+
+TEST_CASE("sort: stable, NaN last, indices") {
+  const double nan_value = std::nan(""), infinity = std::numeric_limits<double>::infinity();
+  using Indices = std::vector<int32_t>;
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16}) {
+    const auto indices = [&](std::vector<double> values, bool descending) {
+      const auto n = static_cast<int64_t>(values.size());
+      const Array x = Array::from(values, {n}).to(dtype);
+      const Sorted sorted = sort(Tensor(x), {descending});
+      values = x.to_vector<double>();
+      CHECK(sorted.indices.dtype() == Dtype::i32);
+      const auto at = sorted.indices.to_vector<int32_t>();
+      const auto y = sorted.values.to_vector<double>();
+      for (size_t i = 0; i < at.size(); ++i) {
+        const double wanted = values[static_cast<size_t>(at[i])];
+        CHECK((y[i] == wanted || (std::isnan(y[i]) && std::isnan(wanted))));
+        CHECK(std::signbit(y[i]) == std::signbit(wanted));  // -0 stays -0
+      }
+      return at;
+    };
+    CHECK(indices({3, 1, 2}, false) == Indices{1, 2, 0});
+    CHECK(indices({3, 1, 2}, true) == Indices{0, 2, 1});
+    CHECK(indices({2, 1, 2, 1}, false) == Indices{1, 3, 0, 2});
+    CHECK(indices({2, 1, 2, 1}, true) == Indices{0, 2, 1, 3});
+    CHECK(indices({0, -0.0, 0}, false) == Indices{0, 1, 2});
+    CHECK(indices({-0.0, 0, -0.0}, true) == Indices{0, 1, 2});
+    CHECK(indices({nan_value, 1, -infinity, nan_value, infinity, -1}, false) == Indices{2, 5, 1, 4, 0, 3});
+    CHECK(indices({nan_value, 1, -infinity, nan_value, infinity, -1}, true) == Indices{4, 1, 5, 2, 0, 3});
+    CHECK(indices({-5e-39, 5e-39, 0}, false) == Indices{0, 2, 1});
+  }
+  // the gradient goes back to where each value came from
+  const Tensor x = Tensor::from({3, 1, 2, 1}, {4}).set_requires_grad();
+  sort(x).values.backward(Array::from(std::vector<float>{1, 2, 3, 4}, {4}));
+  CHECK(x.grad().to_vector<double>() == std::vector<double>{4, 1, 3, 2});
+}
+
+TEST_CASE("sort: long rows with many ties, against a stable sort") {
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
+    for (const bool descending : {false, true}) {
+      const Array x = random_indices({3, 20000}, 50).to(dtype);
+      const auto values = x.to_vector<double>();
+      const auto got = sort(Tensor(x), {descending}).indices.to_vector<int32_t>();
+      std::vector<int32_t> wanted(values.size());
+      for (size_t row = 0; row < 3; ++row) {
+        const auto first = wanted.begin() + static_cast<std::ptrdiff_t>(row * 20000);
+        std::iota(first, first + 20000, 0);
+        std::stable_sort(first, first + 20000, [&](int32_t a, int32_t b) {
+          const double left = values[row * 20000 + static_cast<size_t>(a)];
+          const double right = values[row * 20000 + static_cast<size_t>(b)];
+          return descending ? left > right : left < right;
+        });
+      }
+      CHECK(got == wanted);
+    }
 }

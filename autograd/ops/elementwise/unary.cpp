@@ -1,46 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/kernels/elementwise/unary.h"
+#include "autograd/ops/elementwise/unary.h"
 
-#include "autograd/ops/activation.h"
-#include "autograd/ops/common.h"
 #include "autograd/ops/elementwise.h"
 #include "core/kernels/elementwise/affine.h"
 
 namespace moxie {
-namespace {
-
-template <class Op> Tensor unary(const char* op, const Tensor& x) {
-  const Array y = Array::empty(x.shape(), x.options());
-  dispatch_float(op, x.dtype(), [&]<class T>(T) {
-    for_elements(x.device(), Unary<Op, T>{x.value().data<T>(), y.data<T>(), y.numel()}, y.numel());
-  });
-  const Array saved_x = Op::needs_x ? x.value() : Array(), saved_y = Op::needs_y ? y : Array();
-  return record(op, y, {x}, [saved_x, saved_y](std::span<const Array> dy, Grads& grads) {
-    const Grads::Target dx = grads.into(0);
-    dispatch_float("backward", dy[0].dtype(), [&]<class T>(T) {
-      const UnaryBackward<Op, T> kernel{Op::needs_x ? saved_x.data<T>() : nullptr,
-                                        Op::needs_y ? saved_y.data<T>() : nullptr,
-                                        dy[0].data<T>(),
-                                        dx.data<T>(),
-                                        dy[0].numel(),
-                                        dx.accumulate};
-      for_elements(dy[0].device(), kernel, dy[0].numel());
-    });
-  });
-}
-
-}  // namespace
 
 Tensor neg(const Tensor& x) { return unary<Neg>("neg", x); }
-Tensor exp(const Tensor& x) { return unary<Exp>("exp", x); }
-Tensor log(const Tensor& x) { return unary<Log>("log", x); }
+Tensor abs(const Tensor& x) { return unary<Abs>("abs", x); }
+Tensor square(const Tensor& x) { return unary<Square>("square", x); }
+Tensor reciprocal(const Tensor& x) { return unary<Reciprocal>("reciprocal", x); }
 Tensor sqrt(const Tensor& x) { return unary<Sqrt>("sqrt", x); }
-Tensor tanh(const Tensor& x) { return unary<Tanh>("tanh", x); }
-Tensor relu(const Tensor& x) { return unary<Relu>("relu", x); }
-Tensor gelu(const Tensor& x) { return unary<Gelu>("gelu", x); }
-Tensor silu(const Tensor& x) { return unary<Silu>("silu", x); }
-Tensor sigmoid(const Tensor& x) { return unary<Sigmoid>("sigmoid", x); }
-Tensor softplus(const Tensor& x) { return unary<Softplus>("softplus", x); }
+Tensor rsqrt(const Tensor& x) { return unary<Rsqrt>("rsqrt", x); }
+Tensor exp(const Tensor& x) { return unary<Exp>("exp", x); }
+Tensor expm1(const Tensor& x) { return unary<Expm1>("expm1", x); }
+Tensor log(const Tensor& x) { return unary<Log>("log", x); }
+Tensor log1p(const Tensor& x) { return unary<Log1p>("log1p", x); }
+Tensor erf(const Tensor& x) { return unary<Erf>("erf", x); }
+
+Tensor pow(const Tensor& x, double exponent) {
+  if (exponent == 2) return unary<Square>("pow", x);
+  return unary<PowerOf>("pow", x, {exponent});
+}
+
+Tensor clamp(const Tensor& x, double low, double high) {
+  check(low <= high, "clamp: low must not be above high, got low = {}, high = {}", low, high);
+  return unary<Clamp>("clamp", x, {low, high});
+}
+
+Tensor floor(const Tensor& x) { return step<Floor>("floor", x); }
+Tensor ceil(const Tensor& x) { return step<Ceil>("ceil", x); }
+Tensor round(const Tensor& x) { return step<Round>("round", x); }
+Tensor sign(const Tensor& x) { return step<Sign>("sign", x); }
 
 Tensor affine(const Tensor& x, double scale, double shift) {
   const Array y = Array::empty(x.shape(), x.options());

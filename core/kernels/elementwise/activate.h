@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SwiGLU (Shazeer, "GLU variants improve Transformer", 2020): y = silu(gate) * up, x = [gate, up] side by side.
 #pragma once
-#include "core/kernels/elementwise/unary.h"
+#include "core/kernels/elementwise/activations.h"
 
 namespace moxie {
 

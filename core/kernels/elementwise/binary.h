@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // z = f(x, y) for two operands of one shape, or broadcast like NumPy.
 #pragma once
-#include <type_traits>
-
 #include "core/dtype.h"
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/elementwise/broadcast.h"
 #include "core/kernels/elementwise/rows.h"
+#include "core/math_extended.h"
 
 namespace moxie {
 
@@ -29,6 +29,26 @@ struct Div {
   template <class V> static MOXIE_FN V f(V x, V y) { return x / y; }
   template <class V> static MOXIE_FN V dx(V, V y) { return V(1) / y; }
   template <class V> static MOXIE_FN V dy(V x, V y) { return -x / (y * y); }
+};
+// The larger and the smaller of two numbers, NaN where one is NaN. At a tie each operand gets half of the gradient;
+// next to NaN both get all of it.
+struct Maximum {
+  template <class V> static MOXIE_FN V f(V x, V y) { return (x > y) | (x != x) ? x : y; }
+  template <class V> static MOXIE_FN V dx(V x, V y) { return x < y ? V(0) : x == y ? V(0.5) : V(1); }
+  template <class V> static MOXIE_FN V dy(V x, V y) { return dx(y, x); }
+};
+struct Minimum {
+  template <class V> static MOXIE_FN V f(V x, V y) { return (x < y) | (x != x) ? x : y; }
+  template <class V> static MOXIE_FN V dx(V x, V y) { return x > y ? V(0) : x == y ? V(0.5) : V(1); }
+  template <class V> static MOXIE_FN V dy(V x, V y) { return dx(y, x); }
+};
+// x^y; by x: y x^(y - 1), 0 for y = 0; by y: x^y log(x), 0 for x = 0 and y >= 0
+struct Pow {
+  template <class V> static MOXIE_FN V f(V x, V y) { return math::pow(x, y); }
+  template <class V> static MOXIE_FN V dx(V x, V y) { return y == V(0) ? V(0) : y * math::pow(x, y - V(1)); }
+  template <class V> static MOXIE_FN V dy(V x, V y) {
+    return x == V(0) && y >= V(0) ? V(0) : math::pow(x, y) * math::log(x);
+  }
 };
 
 // What a binary kernel computes: the result, or the product of its gradient dz with a derivative.
@@ -66,65 +86,30 @@ template <class Op, BinaryPart part, class T> struct Binary {
   }
 };
 
-// How two operands meet in a broadcast result: sizes outermost first, strides in elements, 0 where an operand repeats.
-struct BroadcastPlan {
-  static constexpr int max_rank = 8;
-  int rank = 0;
-  int64_t size[max_rank] = {};
-  int64_t x_stride[max_rank] = {};
-  int64_t y_stride[max_rank] = {};
-
-  MOXIE_FN int64_t cols() const { return rank == 0 ? 1 : size[rank - 1]; }
-  MOXIE_FN int64_t rows() const {
-    int64_t total = 1;
-    for (int i = 0; i + 1 < rank; ++i) total *= size[i];
-    return total;
-  }
-  // Where row `row` of the result begins in x and in y.
-  MOXIE_FN void offsets(int64_t row, int64_t& x, int64_t& y) const {
-    x = y = 0;
-    for (int i = rank - 2; i >= 0; --i) {
-      const int64_t index = row % size[i];
-      row /= size[i];
-      x += index * x_stride[i];
-      y += index * y_stride[i];
-    }
-  }
-};
-
-// The same for operands that broadcast; the result is contiguous, a row is its last dimension.
-// Derivatives, which are summed afterwards, stay in the accumulator's type.
-template <class Op, BinaryPart part, class T> struct BroadcastBinary {
-  using Out = std::conditional_t<part == BinaryPart::value, T, Accumulator<T>>;
+// The same for operands that broadcast. A derivative is either a whole operand's gradient, or is summed afterwards and
+// then stays in the accumulator's type.
+template <class Op, BinaryPart part, class T, class Out = T> struct BroadcastBinary {
   const T* x;
   const T* y;
   const T* dz;
   Out* out;
-  BroadcastPlan plan;
+  BroadcastPlan<2> plan;
+  bool accumulate;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     using V = Accumulator<T>;
-    const int64_t cols = plan.cols();
-    int64_t x_first, y_first;
-    plan.offsets(row, x_first, y_first);
-    const T *a = x + x_first, *b = y + y_first, *g = dz + (part == BinaryPart::value ? 0 : row * cols);
-    Out* o = out + row * cols;
-    const int64_t a_step = plan.rank == 0 ? 0 : plan.x_stride[plan.rank - 1];
-    const int64_t b_step = plan.rank == 0 ? 0 : plan.y_stride[plan.rank - 1];
-    const auto run = [=](auto a_at, auto b_at) {
-      team.each(cols, [=](int64_t i) {
-        const V upstream = part == BinaryPart::value ? V(0) : V(g[i]);
-        o[i] = static_cast<Out>(binary_part<Op, part>(V(a_at(i)), V(b_at(i)), upstream));
-      });
-    };
-    // Steps are 0 or 1; fixed ones let the compiler vectorise.
-    if (a_step == 1 && b_step == 1)
-      run([=](int64_t i) { return a[i]; }, [=](int64_t i) { return b[i]; });
-    else if (a_step == 1)
-      run([=](int64_t i) { return a[i]; }, [=](int64_t) { return b[0]; });
-    else if (b_step == 1)
-      run([=](int64_t) { return a[0]; }, [=](int64_t i) { return b[i]; });
-    else
-      run([=](int64_t) { return a[0]; }, [=](int64_t) { return b[0]; });
+    const auto place = plan.place(row);
+    const T* g = dz + (part == BinaryPart::value ? 0 : place.result);
+    Out* o = out + place.result;
+    const int64_t n = place.count;
+    const bool add_up = accumulate;
+    with_readers(x + place.operand[0], plan.repeats(0), y + place.operand[1], plan.repeats(1), [=](auto a, auto b) {
+      if constexpr (part == BinaryPart::value)
+        team.each(n, [=](int64_t i) { o[i] = static_cast<Out>(Op::f(V(a(i)), V(b(i)))); });
+      else
+        branch(add_up, [=](auto add) {
+          team.each(n, [=](int64_t i) { store(o[i], binary_part<Op, part>(V(a(i)), V(b(i)), V(g[i])), add); });
+        });
+    });
   }
 };
 
