@@ -21,7 +21,7 @@ void expect(const std::vector<Case>& cases) {
   for (const Case& c : cases) CHECK_THROWS_WITH_AS(c.f(), c.message, std::invalid_argument);
 }
 
-Attention attention(const AttentionOptions& options) {
+Attention attention(const nn::AttentionOptions& options) {
   Initializer init(1);
   return Attention(options, init);
 }

@@ -47,7 +47,7 @@ Numbers attend(const Case& c, const Operand& q, const Operand& k, const Operand&
   return out;
 }
 
-constexpr Tolerances tolerances{.f32 = 1e-5, .bf16 = 0.1};  // dout . out, of a rounded out, cancels
+constexpr Tolerances tolerances{.f32 = 2e-5, .bf16 = 0.1};  // dout . out, of a rounded out, cancels
 
 }  // namespace
 

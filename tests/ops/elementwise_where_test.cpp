@@ -98,10 +98,10 @@ TEST_CASE("masked_fill") {
     Shape x, mask;
   };
   for (const Case& c :
-       {Case{{}, {}}, Case{{0}, {0}}, Case{{5}, {}}, Case{{5}, {1}}, Case{{2, 3}, {3}}, Case{{2, 3}, {2, 1}},
-        Case{{2, 3}, {1, 1}}, Case{{2, 3, 4}, {2, 1, 4}}, Case{{2, 3, 4}, {3, 1}}, Case{{0, 4}, {1, 4}},
-        Case{{33, 31}, {31}}, Case{{31, 33}, {31, 1}}, Case{{17, 1025}, {17, 1025}}, Case{{1025, 17}, {17}},
-        Case{{3, 2, 5000}, {2, 1}}, Case{{20000}, {20000}}}) {
+       {Case{{}, {}}, Case{{0}, {0}}, Case{{5}, {}}, Case{{5}, {1}}, Case{{1, 3}, {3}}, Case{{2, 3}, {3}},
+        Case{{2, 3}, {2, 1}}, Case{{2, 3}, {1, 1}}, Case{{2, 3, 4}, {2, 1, 4}}, Case{{2, 3, 4}, {3, 1}},
+        Case{{0, 4}, {1, 4}}, Case{{33, 31}, {31}}, Case{{31, 33}, {31, 1}}, Case{{17, 1025}, {17, 1025}},
+        Case{{1025, 17}, {17}}, Case{{3, 2, 5000}, {2, 1}}, Case{{20000}, {20000}}}) {
     const Array mask = random_mask(c.mask);
     const std::vector<double> filled = mask.to_vector<double>();
     run({.covers = "masked_fill(Tensor, Array, double)",

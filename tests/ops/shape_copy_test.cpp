@@ -65,14 +65,15 @@ TEST_CASE("flip") {
          .reference = reference(c),
          .inputs = {{c.shape}},
          .tolerances = exact});
-  run({.covers = "flip(Tensor, initializer_list)",
-       .function =
-           [](std::span<const Tensor> x) {
-             return flip(x[0], {0, 1});
-           },
-       .reference = reference({{2, 3}, {0, 1}}),
-       .inputs = {{{2, 3}}},
-       .tolerances = exact});
+  for (const Shape& shape : {Shape{2, 3}, Shape{0, 3}, Shape{1, 33}, Shape{3, 1023}})
+    run({.covers = "flip(Tensor, initializer_list)",
+         .function =
+             [](std::span<const Tensor> x) {
+               return flip(x[0], {0, 1});
+             },
+         .reference = reference({shape, {0, 1}}),
+         .inputs = {{shape}},
+         .tolerances = exact});
 }
 
 TEST_CASE("pad") {
@@ -106,14 +107,15 @@ TEST_CASE("pad") {
          .reference = reference(c),
          .inputs = {{c.shape}},
          .tolerances = exact});
-  run({.covers = "pad(Tensor, initializer_list, double)",
-       .function =
-           [](std::span<const Tensor> x) {
-             return pad(x[0], {{1, 0}, {0, 2}});
-           },
-       .reference = reference({{2, 3}, {{1, 0}, {0, 2}}, 0}),
-       .inputs = {{{2, 3}}},
-       .tolerances = exact});
+  for (const Shape& shape : {Shape{2, 3}, Shape{0, 3}, Shape{1, 33}, Shape{3, 1023}})
+    run({.covers = "pad(Tensor, initializer_list, double)",
+         .function =
+             [](std::span<const Tensor> x) {
+               return pad(x[0], {{1, 0}, {0, 2}});
+             },
+         .reference = reference({shape, {{1, 0}, {0, 2}}, 0}),
+         .inputs = {{shape}},
+         .tolerances = exact});
   const Tensor whole(Array::from(std::vector<int32_t>{1, 2}, {2}));
   CHECK(pad(whole, {{1, 1}}, 7).to_vector<int32_t>() == std::vector<int32_t>{7, 1, 2, 7});
 }
@@ -168,14 +170,15 @@ TEST_CASE("tile") {
          .reference = reference(c),
          .inputs = {{c.shape}},
          .tolerances = sums});
-  run({.covers = "tile(Tensor, initializer_list)",
-       .function =
-           [](std::span<const Tensor> x) {
-             return tile(x[0], {1, 2});
-           },
-       .reference = reference({{2, 3}, {1, 2}}),
-       .inputs = {{{2, 3}}},
-       .tolerances = sums});
+  for (const Shape& shape : {Shape{2, 3}, Shape{0, 3}, Shape{1, 33}, Shape{3, 1023}})
+    run({.covers = "tile(Tensor, initializer_list)",
+         .function =
+             [](std::span<const Tensor> x) {
+               return tile(x[0], {1, 2});
+             },
+         .reference = reference({shape, {1, 2}}),
+         .inputs = {{shape}},
+         .tolerances = sums});
 }
 
 TEST_CASE("squeeze and unsqueeze") {
@@ -190,15 +193,16 @@ TEST_CASE("squeeze and unsqueeze") {
       return y;
     };
   };
-  for (const Case& c :
-       {Case{{1}, {}, 0}, Case{{2, 1, 3}, {2, 3}, 1}, Case{{2, 3, 1}, {2, 3}, -1}, Case{{1, 0}, {0}, 0}})
+  for (const Case& c : {Case{{1}, {}, 0}, Case{{2, 1, 3}, {2, 3}, 1}, Case{{2, 3, 1}, {2, 3}, -1}, Case{{1, 0}, {0}, 0},
+                        Case{{33, 1}, {33}, 1}, Case{{1, 1023}, {1023}, 0}})
     run({.covers = "squeeze(Tensor, int64_t)",
          .function = [=](std::span<const Tensor> x) { return squeeze(x[0], c.dim); },
          .reference = reference(c),
          .inputs = {{c.shape}},
          .tolerances = exact});
   for (const Case& c : {Case{{}, {1}, 0}, Case{{}, {1}, -1}, Case{{2, 3}, {2, 1, 3}, 1}, Case{{2, 3}, {2, 3, 1}, 2},
-                        Case{{2, 3}, {2, 3, 1}, -1}, Case{{2, 3}, {1, 2, 3}, -3}})
+                        Case{{2, 3}, {2, 3, 1}, -1}, Case{{2, 3}, {1, 2, 3}, -3}, Case{{0}, {1, 0}, 0},
+                        Case{{1}, {1, 1}, 1}, Case{{33}, {33, 1}, 1}, Case{{1023}, {1, 1023}, 0}})
     run({.covers = "unsqueeze(Tensor, int64_t)",
          .function = [=](std::span<const Tensor> x) { return unsqueeze(x[0], c.dim); },
          .reference = reference(c),

@@ -44,21 +44,22 @@ TEST_CASE("stack") {
   };
   for (const Case& c : {Case{{}, 3, 0}, Case{{2}, 1, 0}, Case{{2}, 3, 0}, Case{{2}, 3, 1}, Case{{2, 3}, 2, -1},
                         Case{{2, 3}, 2, 1}, Case{{2, 3}, 2, -3}, Case{{0, 3}, 2, 1}, Case{{31, 33}, 3, 1},
-                        Case{{1023}, 2, 1}, Case{{17, 1025}, 4, 0}, Case{{2, 20000}, 2, 0}})
+                        Case{{1023}, 2, 1}, Case{{1, 3}, 2, 0}, Case{{17, 1025}, 4, 0}, Case{{2, 20000}, 2, 0}})
     run({.covers = "stack(span, int64_t)",
          .function = [=](std::span<const Tensor> x) { return stack(x, c.dim); },
          .reference =
              [=](std::span<const Numbers> x) { return stacked(x, c.dim < 0 ? c.dim + c.shape.rank() + 1 : c.dim); },
          .inputs = std::vector<Input>(static_cast<size_t>(c.count), Input{c.shape}),
          .tolerances = exact});
-  run({.covers = "stack(initializer_list, int64_t)",
-       .function =
-           [](std::span<const Tensor> x) {
-             return stack({x[0], x[1]});
-           },
-       .reference = [](std::span<const Numbers> x) { return stacked(x, 0); },
-       .inputs = {{{3}}, {{3}}},
-       .tolerances = exact});
+  for (const Shape& shape : {Shape{3}, Shape{0}, Shape{1}, Shape{33}, Shape{1023}})
+    run({.covers = "stack(initializer_list, int64_t)",
+         .function =
+             [](std::span<const Tensor> x) {
+               return stack({x[0], x[1]});
+             },
+         .reference = [](std::span<const Numbers> x) { return stacked(x, 0); },
+         .inputs = {{shape}, {shape}},
+         .tolerances = exact});
   const Tensor whole(Array::from(std::vector<int32_t>{1, 2}, {2}));
   CHECK(stack({whole, whole}, 1).to_vector<int32_t>() == std::vector<int32_t>{1, 1, 2, 2});
 }
@@ -94,26 +95,28 @@ TEST_CASE("split") {
   for (const Case& c :
        {Case{{5}, {5}, 0}, Case{{5}, {2, 3}, 0}, Case{{5}, {2, 0, 3}, -1}, Case{{4, 3}, {1, 1, 1}, 1},
         Case{{2, 4, 3}, {3, 1}, 1}, Case{{0, 3}, {1, 2}, 1}, Case{{3, 0}, {0, 0}, 1}, Case{{33, 31}, {2, 28, 1}, 1},
-        Case{{17, 1025}, {1, 1023, 1}, 1}, Case{{1025, 17}, {1000, 25}, 0}})
+        Case{{17, 1025}, {1, 1023, 1}, 1}, Case{{1025, 17}, {1000, 25}, 0}, Case{{1, 3}, {1, 2}, 1}})
     run({.covers = "split(Tensor, span, int64_t)",
          .function = [=](std::span<const Tensor> x) { return reversed(split(x[0], c.sizes, c.dim), c.dim); },
          .reference = reference(c),
          .inputs = {{c.shape}},
          .tolerances = exact});
-  const Case list{{2, 5}, {4, 1}, 1}, equal{{2, 6}, {2, 2, 2}, 1}, one{{2, 5}, {5}, 1};
-  run({{.covers = "split(Tensor, initializer_list, int64_t)",
-        .function =
-            [=](std::span<const Tensor> x) {
-              return reversed(split(x[0], {4, 1}, 1), 1);
-            },
-        .reference = reference(list),
-        .inputs = {{list.shape}},
-        .tolerances = exact},
-       {.covers = "split(Tensor, int64_t, int64_t)",
-        .function = [=](std::span<const Tensor> x) { return reversed(split(x[0], 3, -1), 1); },
-        .reference = reference(equal),
-        .inputs = {{equal.shape}},
-        .tolerances = exact}});
+  for (const int64_t rows : {2, 0, 1, 33, 1023}) {
+    const Case list{{rows, 5}, {4, 1}, 1}, equal{{rows, 6}, {2, 2, 2}, 1};
+    run({{.covers = "split(Tensor, initializer_list, int64_t)",
+          .function =
+              [=](std::span<const Tensor> x) {
+                return reversed(split(x[0], {4, 1}, 1), 1);
+              },
+          .reference = reference(list),
+          .inputs = {{list.shape}},
+          .tolerances = exact},
+         {.covers = "split(Tensor, int64_t, int64_t)",
+          .function = [=](std::span<const Tensor> x) { return reversed(split(x[0], 3, -1), 1); },
+          .reference = reference(equal),
+          .inputs = {{equal.shape}},
+          .tolerances = exact}});
+  }
   CHECK(split(of({2, 5}), {5}, 1).size() == 1);  // a list of sizes, not a number of parts
   const Tensor whole(Array::from(std::vector<int32_t>{1, 2, 3}, {3}));
   CHECK(split(whole, {2, 1}, 0)[1].to_vector<int32_t>() == std::vector<int32_t>{3});
