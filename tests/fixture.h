@@ -3,6 +3,7 @@
 #pragma once
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <map>
 #include <string>
 
@@ -10,11 +11,14 @@
 
 namespace moxie::testing {
 
+// tests/fixtures. Defined in main.cpp, so that no other object holds a path of this machine.
+std::filesystem::path fixtures_folder();
+
 // The arrays of a stored fixture, by name.
 class Fixture final {
  public:
   explicit Fixture(const std::string& name) {
-    for (nn::NamedArray& named : nn::read_safetensors(std::string(MOXIE_TEST_FIXTURES) + "/" + name).arrays)
+    for (nn::NamedArray& named : nn::read_safetensors((fixtures_folder() / name).string()).arrays)
       arrays_.emplace(named.name, named.array);
   }
   const Array& operator[](const std::string& name) const {

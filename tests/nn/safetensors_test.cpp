@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "nn/safetensors_header.h"
+#include "tests/fixture.h"
 #include "tests/temporary_folder.h"
 
 using namespace moxie;
@@ -243,7 +244,7 @@ TEST_CASE("safetensors: files from other writers that are odd but right") {
 }
 
 TEST_CASE("safetensors: a file that the safetensors package wrote (tests/fixtures/make_safetensors.py)") {
-  const Safetensors file = read_safetensors(MOXIE_TEST_FIXTURES "/safetensors_python.safetensors");
+  const Safetensors file = read_safetensors((fixtures_folder() / "safetensors_python.safetensors").string());
   CHECK(file.metadata == std::map<std::string, std::string>{{"format", "pt"}, {"note", "caf\u00e9\n"}});
   std::map<std::string, Array> arrays;
   for (const NamedArray& named : file.arrays) arrays[named.name] = named.array;

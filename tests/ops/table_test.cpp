@@ -9,6 +9,7 @@
 #include <regex>
 #include <sstream>
 
+#include "tests/fixture.h"
 #include "tests/ops/harness.h"
 
 using namespace moxie;
@@ -74,7 +75,7 @@ TEST_CASE("the parser of declarations") {
 }
 
 TEST_CASE("every op has a row, and every row an op") {
-  const std::filesystem::path fixtures = MOXIE_TEST_FIXTURES;  // tests/fixtures
+  const std::filesystem::path fixtures = fixtures_folder();
   std::stringstream text;
   for (const auto& entry :
        std::filesystem::directory_iterator(fixtures.parent_path().parent_path() / "autograd" / "ops"))
@@ -115,7 +116,7 @@ TEST_CASE("every op's rows have an empty input, a dimension of size 1, and sizes
 }
 
 TEST_CASE("the table's files come before this one") {
-  const std::filesystem::path folder = std::filesystem::path(MOXIE_TEST_FIXTURES).parent_path() / "ops";
+  const std::filesystem::path folder = fixtures_folder().parent_path() / "ops";
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     INFO(name, " runs after table_test.cpp, which doesn't see its rows; give it a name that comes earlier");
