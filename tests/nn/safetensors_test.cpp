@@ -244,7 +244,8 @@ TEST_CASE("safetensors: files from other writers that are odd but right") {
 }
 
 TEST_CASE("safetensors: a file that the safetensors package wrote (tests/fixtures/make_safetensors.py)") {
-  const Safetensors file = read_safetensors((fixtures_folder() / "safetensors_python.safetensors").string());
+  const Safetensors file =
+      read_safetensors((moxie::testing::fixtures_folder() / "safetensors_python.safetensors").string());
   CHECK(file.metadata == std::map<std::string, std::string>{{"format", "pt"}, {"note", "caf\u00e9\n"}});
   std::map<std::string, Array> arrays;
   for (const NamedArray& named : file.arrays) arrays[named.name] = named.array;
