@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/attention.h"
 
+#include <cmath>
+
 #include "core/attention_cpu.h"
 #include "core/check.h"
 
@@ -26,6 +28,13 @@ void check_problem(const Attention& p, const char* op) {
             (p.k_length <= 1 || (p.k_stride >= kv_width && p.v_stride >= kv_width)),
         "{}: strides must hold all heads of a position, q {} and out {} (at least {}), k {} and v {} (at least {})", op,
         p.q_stride, p.out_stride, width, p.k_stride, p.v_stride, kv_width);
+  check(p.window >= 0, "{}: window must not be negative, got {}", op, p.window);
+  check(p.window == 0 || p.causal, "{}: a window of {} keys needs causal = true", op, p.window);
+  check(p.softcap >= 0 && std::isfinite(p.softcap), "{}: softcap must be 0 or positive and finite, got {}", op,
+        p.softcap);
+  check(p.mask_batch_stride >= 0 && p.mask_head_stride >= 0 && p.mask_stride >= 0,
+        "{}: strides of the mask must not be negative, got batch {}, head {}, query {}", op, p.mask_batch_stride,
+        p.mask_head_stride, p.mask_stride);
 }
 
 // Calls f with a value of the problem's element type.

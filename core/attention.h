@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The attention seam: softmax(scale * q k^T) v per head, forward and backward, without ever storing the scores.
+// The attention seam: softmax(mask(cap(scale * q k^T))) v per head, forward and backward, without ever storing the
+// scores.
 #pragma once
 #include <cstdint>
 
@@ -28,7 +29,14 @@ struct Attention {
   int64_t q_batch_stride = 0, k_batch_stride = 0, v_batch_stride = 0;
   void* out = nullptr;
   int64_t out_stride = 0, out_batch_stride = 0;
-  void* lse = nullptr;  // [batch, heads, q_length], log-sum-exp of the scaled scores; f64 for f64, otherwise f32
+  void* lse = nullptr;  // [batch, heads, q_length], log-sum-exp of the scores seen; f64 for f64, otherwise f32
+  int64_t window = 0;   // 0: none; query t sees at most the last `window` keys up to its own place
+                        // t + k_length - q_length; needs causal
+  double softcap = 0;   // 0: none; a scaled score s becomes softcap * tanh(s / softcap) before masking
+  // null: none; nonzero where a query may see a key, which causal and window then narrow. Element (b, h, t, s) is at
+  // b * mask_batch_stride + h * mask_head_stride + t * mask_stride + s; a stride of 0 repeats.
+  const uint8_t* mask = nullptr;
+  int64_t mask_batch_stride = 0, mask_head_stride = 0, mask_stride = 0;
 };
 
 // What one call of attention_backward() reads and writes; out and lse of `forward` hold what attention() wrote.
