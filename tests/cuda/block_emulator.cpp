@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/cuda/block_emulator.h"
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "core/check.h"
+#include "cuda/intrinsics.cuh"
+
+namespace moxie::cuda {
+namespace {
+
+constexpr size_t stack_bytes = 256 * 1024;
+// Shared addresses begin here, so that one that nobody computed is outside.
+constexpr uint32_t first_address = 1024;
+constexpr size_t alignment = 1024;
+
+struct Copy {
+  unsigned char* to;
+  const void* from;  // null: zeros
+  size_t size;
+  void run() const {
+    if (from == nullptr)
+      std::memset(to, 0, size);
+    else
+      std::memcpy(to, from, size);
+  }
+};
+
+struct Thread {
+  enum class Wait : uint8_t { nothing, warp, block, done };
+  ucontext_t context{};
+  std::unique_ptr<unsigned char[]> stack;
+  Wait wait = Wait::nothing;
+  emulated::Position position;
+  emulated::Call call{};
+  size_t exchanges = 0;
+  std::deque<std::vector<Copy>> groups;  // committed, oldest first
+  std::vector<Copy> open;
+};
+
+struct Warp {
+  // Two rounds: a thread that runs ahead gives its next value while others still read the last.
+  std::array<std::array<unsigned char, warp_size * emulated::Exchanged::most>, 2> values;
+};
+
+class Block {
+ public:
+  Block(const Emulation& emulation, const std::function<void()>& kernel) : emulation_(emulation), kernel_(kernel) {
+    check(emulation.threads > 0 && emulation.threads % warp_size == 0,
+          "emulate: threads must be a multiple of 32, got {}", emulation.threads);
+    memory_.resize(emulation.shared_bytes + alignment);
+    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+    shared_ = memory_.data() + (alignment - address % alignment) % alignment;
+    threads_.resize(static_cast<size_t>(emulation.threads));
+    warps_.resize(threads_.size() / warp_size);
+    order_.resize(threads_.size());
+    std::iota(order_.begin(), order_.end(), size_t{0});
+    if (emulation.order == Emulation::Order::backward) std::reverse(order_.begin(), order_.end());
+    if (emulation.order == Emulation::Order::shuffled) std::shuffle(order_.begin(), order_.end(), std::mt19937(1));
+  }
+
+  void run(int block, int block_y) {
+    std::fill(memory_.begin(), memory_.end(), static_cast<unsigned char>(0xFF));
+    for (size_t i = 0; i < threads_.size(); ++i) start(i, block, block_y);
+    while (true) {
+      bool ran = false, all_done = true;
+      for (const size_t i : order_) {
+        current_ = &threads_[i];
+        if (current_->wait == Thread::Wait::nothing) {
+          swapcontext(&scheduler_, &current_->context);
+          ran = true;
+          if (error_) std::rethrow_exception(error_);
+        }
+        all_done = all_done && current_->wait == Thread::Wait::done;
+      }
+      if (all_done) return;
+      check_internal(ran, "emulate: all threads of block {} wait for each other, {}", block, describe_waits());
+    }
+  }
+
+  Thread& current() const { return *current_; }
+  unsigned char* shared() const { return shared_; }
+
+  void sync() { wait(Thread::Wait::block); }
+
+  emulated::Exchanged exchange(emulated::Call call, const void* value, size_t size) {
+    check_internal(size <= emulated::Exchanged::most, "emulate: a thread may exchange {} bytes, not {}",
+                   emulated::Exchanged::most, size);
+    Thread& me = *current_;
+    Warp& warp = warps_[static_cast<size_t>(me.position.thread / warp_size)];
+    auto& values = warp.values[me.exchanges % 2];
+    const auto lane = static_cast<size_t>(me.position.thread % warp_size);
+    if (size > 0) std::memcpy(values.data() + lane * emulated::Exchanged::most, value, size);
+    me.call = call;
+    ++me.exchanges;
+    wait(Thread::Wait::warp);
+    return {values.data()};
+  }
+
+  unsigned char* at(uint32_t address, size_t size) const {
+    check_internal(address >= first_address && address - first_address + size <= emulation_.shared_bytes,
+                   "emulate: {} bytes at shared address {} are outside of the {} bytes there are", size,
+                   static_cast<int64_t>(address) - first_address, emulation_.shared_bytes);
+    check_internal(address % size == 0, "emulate: shared address {} is not aligned to {}", address - first_address,
+                   size);
+    return shared_ + (address - first_address);
+  }
+
+  void copy(uint32_t address, const void* from, size_t size) {
+    check_internal(reinterpret_cast<uintptr_t>(from) % size == 0, "emulate: a copy's source is not aligned to {}",
+                   size);
+    unsigned char* to = at(address, size);
+    const Copy copy{to, from, size};
+    if (!emulation_.copies_late) return copy.run();
+    std::memset(to, 0xFF, size);
+    current_->open.push_back(copy);
+  }
+  void commit() {
+    current_->groups.push_back(std::move(current_->open));
+    current_->open.clear();
+  }
+  void wait_copies(int pending) {
+    auto& groups = current_->groups;
+    for (; static_cast<int>(groups.size()) > pending; groups.pop_front()) {
+      for (const Copy& copy : groups.front()) copy.run();
+    }
+  }
+
+  static inline thread_local Block* running = nullptr;
+
+ private:
+  void start(size_t index, int block, int block_y) {
+    Thread& thread = threads_[index];
+    std::unique_ptr<unsigned char[]> stack = std::move(thread.stack);
+    thread = Thread{};
+    thread.stack = stack ? std::move(stack) : std::make_unique_for_overwrite<unsigned char[]>(stack_bytes);
+    thread.position = {static_cast<int>(index), emulation_.threads, block, emulation_.blocks, block_y};
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack.get();
+    thread.context.uc_stack.ss_size = stack_bytes;
+    thread.context.uc_link = nullptr;
+    makecontext(&thread.context, &Block::enter, 0);
+  }
+
+  static void enter() {
+    Block& block = *running;
+    try {
+      block.kernel_();
+      check_internal(block.current_->open.empty() && block.current_->groups.empty(),
+                     "emulate: thread {} ends with copies that it did not wait for", block.current_->position.thread);
+    } catch (...) {
+      block.error_ = std::current_exception();
+    }
+    block.current_->wait = Thread::Wait::done;
+    swapcontext(&block.current_->context, &block.scheduler_);
+  }
+
+  // Waits until the rest of the warp or of the block waits in the same way; the last one to come lets all go on.
+  void wait(Thread::Wait what) {
+    Thread& me = *current_;
+    me.wait = what;
+    size_t first = 0, count = threads_.size();
+    if (what == Thread::Wait::warp) {
+      count = warp_size;
+      first = static_cast<size_t>(me.position.thread) / count * count;
+    }
+    for (size_t i = first; i < first + count; ++i) {
+      if (threads_[i].wait != what) {
+        swapcontext(&me.context, &scheduler_);
+        return;
+      }
+    }
+    for (size_t i = first; i < first + count; ++i) {
+      check_internal(what == Thread::Wait::block || threads_[i].call == me.call,
+                     "emulate: threads {} and {} of a warp call different functions", i, me.position.thread);
+      threads_[i].wait = Thread::Wait::nothing;
+    }
+    swapcontext(&me.context, &scheduler_);
+  }
+
+  std::string describe_waits() const {
+    int64_t warp = 0, block = 0, done = 0;
+    for (const Thread& thread : threads_) {
+      warp += thread.wait == Thread::Wait::warp;
+      block += thread.wait == Thread::Wait::block;
+      done += thread.wait == Thread::Wait::done;
+    }
+    return fmt::format("{} for their warp, {} for the block, {} have ended", warp, block, done);
+  }
+
+  const Emulation& emulation_;
+  const std::function<void()>& kernel_;
+  std::vector<unsigned char> memory_;
+  unsigned char* shared_ = nullptr;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  std::vector<size_t> order_;
+  ucontext_t scheduler_{};
+  Thread* current_ = nullptr;
+  std::exception_ptr error_;
+};
+
+Block& running() {
+  check_internal(Block::running != nullptr, "emulate: a kernel's function was called outside of emulate()");
+  return *Block::running;
+}
+
+float bf16_at(uint32_t word, int half) { return half == 0 ? low_bf16(word) : high_bf16(word); }
+
+}  // namespace
+
+namespace emulated {
+
+const Position& position() { return running().current().position; }
+void sync_threads() { running().sync(); }
+Exchanged exchange(Call call, const void* value, size_t size) { return running().exchange(call, value, size); }
+unsigned char* shared_memory() { return running().shared(); }
+uint32_t shared_address(const void* pointer) {
+  return first_address + static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - running().shared());
+}
+void* shared_pointer(uint32_t address, size_t size) { return running().at(address, size); }
+void copy_async(uint32_t shared, const void* global, size_t size) { running().copy(shared, global, size); }
+void copy_async_commit() { running().commit(); }
+void copy_async_wait(int pending) { running().wait_copies(pending); }
+
+void load_matrices(uint32_t (&matrix)[4], uint32_t address, bool transposed) {
+  const Exchanged rows = exchange(Call::load_matrices, &address, sizeof(address));
+  const int group = lane_index() / 4, pair = lane_index() % 4 * 2;
+  const auto element = [&](int index, int row, int col) {
+    uint16_t bits;
+    std::memcpy(&bits, running().at(rows.of<uint32_t>(8 * index + row), 16) + 2 * col, sizeof(bits));
+    return static_cast<uint32_t>(bits);
+  };
+  for (int i = 0; i < 4; ++i) {
+    matrix[i] = transposed ? element(i, pair, group) | element(i, pair + 1, group) << 16
+                           : element(i, group, pair) | element(i, group, pair + 1) << 16;
+  }
+}
+
+void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  struct Operands {
+    uint32_t a[4], b[2];
+  };
+  const Operands mine{{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  const Exchanged all = exchange(Call::multiply_add, &mine, sizeof(mine));
+  const int group = lane_index() / 4, pair = lane_index() % 4 * 2;
+  for (int i = 0; i < 4; ++i) {
+    const int row = group + i / 2 * 8, col = pair + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      const Operands from_a = all.of<Operands>(row % 8 * 4 + k % 8 / 2);
+      const Operands from_b = all.of<Operands>(col * 4 + k % 8 / 2);
+      c[i] += bf16_at(from_a.a[row / 8 + k / 8 * 2], k % 2) * bf16_at(from_b.b[k / 8], k % 2);
+    }
+  }
+}
+
+}  // namespace emulated
+
+void emulate(const Emulation& emulation, const std::function<void()>& kernel) {
+  Block block(emulation, kernel);
+  Block* const before = Block::running;
+  Block::running = &block;
+  try {
+    for (int y = 0; y < emulation.blocks_y; ++y) {
+      for (int x = 0; x < emulation.blocks; ++x) block.run(x, y);
+    }
+  } catch (...) {
+    Block::running = before;
+    throw;
+  }
+  Block::running = before;
+}
+
+void emulate_all(Emulation emulation, const std::function<void()>& kernel, const std::function<void()>& verify) {
+  using Order = Emulation::Order;
+  for (const Order order : {Order::forward, Order::backward, Order::shuffled}) {
+    for (const bool late : {true, false}) {
+      emulation.order = order;
+      emulation.copies_late = late;
+      emulate(emulation, kernel);
+      verify();
+    }
+  }
+}
+
+}  // namespace moxie::cuda
