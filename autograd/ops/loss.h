@@ -10,7 +10,8 @@ namespace moxie {
 enum class Reduction { mean, sum, none };
 
 // Mean of -log softmax(logits)[target] over the targets that aren't `ignore_index` -> scalar in f32 (f64 for f64);
-// 0 with zero gradient where all are ignored. logits [.., classes], targets [..] (i32).
+// 0 with zero gradient where all are ignored. logits [.., classes], targets [..] (i32). The ignored index may be a
+// class.
 Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_index = -100);
 
 struct CrossEntropyOptions {

@@ -116,9 +116,24 @@ TEST_CASE("cross_entropy: sure predictions, infinities, other ignored indices") 
   loss.backward();
   CHECK(masked.grad().to_vector<float>() == std::vector<float>{0.5f, 0, -0.5f});
 
+  // large logits don't cost the loss its digits
+  CHECK(cross_entropy(Tensor::from({1e4, 1e4 + 1}, {1, 2}), Array::from(std::vector<int32_t>{0}, {1})).item() ==
+        doctest::Approx(std::log(1 + std::exp(1.0))).epsilon(1e-6));
+
   const Tensor x = Tensor::from({1, 2, 3, 4}, {2, 2});
   const Array targets = Array::from(std::vector<int32_t>{1, 7}, {2});
   CHECK(cross_entropy(x, targets, 7).item() == doctest::Approx(std::log(1 + std::exp(-1.0))));
+  // the ignored index may be a class, such as that of padding
+  const Tensor padded = Tensor::from({1, 2, 3, 4}, {2, 2}).set_requires_grad();
+  const Array with_padding = Array::from(std::vector<int32_t>{1, 0}, {2});
+  const Tensor without = cross_entropy(padded, with_padding, 0);
+  CHECK(without.item() == doctest::Approx(std::log(1 + std::exp(-1.0))));
+  without.backward();
+  CHECK(padded.grad().to_vector<float>()[0] == doctest::Approx(1 / (1 + std::exp(1.0))));
+  CHECK(padded.grad().rows(1, 1).to_vector<float>() == std::vector<float>{0, 0});
+  const CrossEntropyOptions unsure_of_two{.label_smoothing = 0.5, .ignore_index = 1};
+  CHECK(cross_entropy(padded, with_padding, unsure_of_two).item() ==
+        doctest::Approx(0.75 + std::log(1 + std::exp(-1.0))));
   // an index beyond i32 ignores nothing
   CHECK_THROWS(cross_entropy(x, Array::from(std::vector<int32_t>{1, -1}, {2}), (int64_t{1} << 32) + 5));
   CHECK_THROWS(cross_entropy(x, Array::from(std::vector<int32_t>{1, -1}, {2})));

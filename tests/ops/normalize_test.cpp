@@ -76,6 +76,11 @@ TEST_CASE("softmax: large numbers, infinities, NaN") {
     const auto logarithms = log_softmax(Tensor(Array::from(std::vector<double>{-infinity, 3}, {2}).to(dtype)));
     CHECK(logarithms.to_vector<double>() == std::vector<double>{-infinity, 0});
   }
+  // large numbers keep their digits: log(1 / 2) and log(1 / (1 + e))
+  CHECK(log_softmax(Tensor::from({1e4, 1e4}, {2})).to_vector<float>()[0] ==
+        doctest::Approx(-std::log(2.0)).epsilon(1e-6));
+  CHECK(log_softmax(Tensor::from({1e4, 1e4 + 1}, {2})).to_vector<float>()[0] ==
+        doctest::Approx(-std::log(1 + std::exp(1.0))).epsilon(1e-6));
 }
 
 TEST_CASE("rms_norm") {

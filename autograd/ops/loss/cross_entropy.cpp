@@ -13,8 +13,6 @@ int32_t check_targets(const Tensor& logits, const Array& targets, int64_t ignore
         "cross_entropy: targets must have the logits' shape without the last dimension, got logits {} and targets {}",
         logits.shape(), targets.shape());
   check(logits.dim(-1) > 0, "cross_entropy: there must be at least one class, got logits {}", logits.shape());
-  check(ignore_index < 0 || ignore_index >= logits.dim(-1), "cross_entropy: ignore_index {} is a class of logits {}",
-        ignore_index, logits.shape());
   // Beyond the range of i32 no target can be meant, nor can one be -1 after the check.
   const int32_t ignored = std::in_range<int32_t>(ignore_index) ? static_cast<int32_t>(ignore_index) : -1;
   check_indices("cross_entropy", targets, logits.dim(-1), logits.device(),

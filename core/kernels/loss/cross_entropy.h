@@ -24,11 +24,11 @@ template <class T> struct CrossEntropy {
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
     prefetch(in + cols, cols);
     const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
-    const V value = top + math::log(total);
+    const V log_total = math::log(total);
     V *lse_at = lse + row, *loss_at = loss + row, *counted_at = counted + row;
     team.once([=] {
-      *lse_at = value;
-      *loss_at = counts ? value - V(in[target]) : V(0);
+      *lse_at = top + log_total;
+      *loss_at = counts ? (top - V(in[target])) + log_total : V(0);  // in this order: large x don't cost it its digits
       *counted_at = counts ? V(1) : V(0);
     });
   }

@@ -52,7 +52,7 @@ template <class T> struct SoftmaxBackward {
   }
 };
 
-// y = x - max - log sum exp(x - max)
+// y = (x - max) - log sum exp(x - max), in this order: large x don't cost y its digits
 template <class T> struct LogSoftmax {
   const T* x;
   T* y;
@@ -64,8 +64,8 @@ template <class T> struct LogSoftmax {
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
     prefetch(in + cols, cols);
     const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
-    const V shift = top + math::log(total);
-    team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(in[i]) - shift); });
+    const V log_total = math::log(total);
+    team.each(cols, [=](int64_t i) { out[i] = static_cast<T>((V(in[i]) - top) - log_total); });
   }
 };
 
