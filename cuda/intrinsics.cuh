@@ -7,16 +7,22 @@
 // Every function marked "whole warp" is called by all 32 threads of a warp together.
 #pragma once
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 #include "core/dtype.h"
 #include "core/macros.h"
 
+// MOXIE_UNROLL before a loop makes indices of register arrays constants.
 #ifdef __CUDACC__
 #define MOXIE_DEVICE __device__ __forceinline__
+#define MOXIE_UNROLL _Pragma("unroll")
+#define MOXIE_DO_NOT_UNROLL _Pragma("unroll 1")
 #else
 #include "cuda/intrinsics_emulated.h"
 #define MOXIE_DEVICE inline
+#define MOXIE_UNROLL
+#define MOXIE_DO_NOT_UNROLL
 #endif
 
 namespace moxie::cuda {
@@ -107,6 +113,18 @@ MOXIE_DEVICE uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+// 2^x and 1 / x, good to about 2 units in the last place of a float; 2^-inf = 0, 1 / inf = 0.
+MOXIE_DEVICE float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+MOXIE_DEVICE float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 #else
 
 inline int thread_index() { return emulated::position().thread; }
@@ -149,6 +167,9 @@ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uin
 inline uint32_t pack_bf16(float low, float high) {
   return static_cast<uint32_t>(bf16(low).bits) | static_cast<uint32_t>(bf16(high).bits) << 16;
 }
+
+inline float exp2_fast(float x) { return std::exp2(x); }
+inline float reciprocal_fast(float x) { return 1 / x; }
 
 #endif
 

@@ -25,16 +25,24 @@ constexpr size_t stack_bytes = 256 * 1024;
 constexpr uint32_t first_address = 1024;
 constexpr size_t alignment = 1024;
 
-struct Copy {
-  unsigned char* to;
-  const void* from;  // null: zeros
-  size_t size;
-  void run() const {
-    if (from == nullptr)
-      std::memset(to, 0, size);
-    else
-      std::memcpy(to, from, size);
+// Work that runs beside a thread: groups of it, oldest first, and what is not in a group yet.
+class Pending {
+ public:
+  void add(std::function<void()> work) { open_.push_back(std::move(work)); }
+  void commit() {
+    groups_.push_back(std::move(open_));
+    open_.clear();
   }
+  void wait(int pending) {
+    for (; static_cast<int>(groups_.size()) > pending; groups_.pop_front()) {
+      for (const auto& work : groups_.front()) work();
+    }
+  }
+  bool empty() const { return open_.empty() && groups_.empty(); }
+
+ private:
+  std::deque<std::vector<std::function<void()>>> groups_;
+  std::vector<std::function<void()>> open_;
 };
 
 struct Thread {
@@ -45,8 +53,7 @@ struct Thread {
   emulated::Position position;
   emulated::Call call{};
   size_t exchanges = 0;
-  std::deque<std::vector<Copy>> groups;  // committed, oldest first
-  std::vector<Copy> open;
+  Pending copies, products;
 };
 
 struct Warp {
@@ -121,20 +128,20 @@ class Block {
     check_internal(reinterpret_cast<uintptr_t>(from) % size == 0, "emulate: a copy's source is not aligned to {}",
                    size);
     unsigned char* to = at(address, size);
-    const Copy copy{to, from, size};
-    if (!emulation_.copies_late) return copy.run();
+    const auto copy = [to, from, size] {
+      if (from == nullptr)
+        std::memset(to, 0, size);
+      else
+        std::memcpy(to, from, size);
+    };
+    if (!emulation_.late) return copy();
     std::memset(to, 0xFF, size);
-    current_->open.push_back(copy);
+    current_->copies.add(copy);
   }
-  void commit() {
-    current_->groups.push_back(std::move(current_->open));
-    current_->open.clear();
-  }
-  void wait_copies(int pending) {
-    auto& groups = current_->groups;
-    for (; static_cast<int>(groups.size()) > pending; groups.pop_front()) {
-      for (const Copy& copy : groups.front()) copy.run();
-    }
+
+  void multiply(const std::function<void()>& work) {
+    if (!emulation_.late) return work();
+    current_->products.add(work);
   }
 
   static inline thread_local Block* running = nullptr;
@@ -157,8 +164,8 @@ class Block {
     Block& block = *running;
     try {
       block.kernel_();
-      check_internal(block.current_->open.empty() && block.current_->groups.empty(),
-                     "emulate: thread {} ends with copies that it did not wait for", block.current_->position.thread);
+      check_internal(block.current_->copies.empty() && block.current_->products.empty(),
+                     "emulate: thread {} ends with work that it did not wait for", block.current_->position.thread);
     } catch (...) {
       block.error_ = std::current_exception();
     }
@@ -231,8 +238,10 @@ uint32_t shared_address(const void* pointer) {
 }
 void* shared_pointer(uint32_t address, size_t size) { return running().at(address, size); }
 void copy_async(uint32_t shared, const void* global, size_t size) { running().copy(shared, global, size); }
-void copy_async_commit() { running().commit(); }
-void copy_async_wait(int pending) { running().wait_copies(pending); }
+void copy_async_commit() { running().current().copies.commit(); }
+void copy_async_wait(int pending) { running().current().copies.wait(pending); }
+void commit_warpgroup() { running().current().products.commit(); }
+void wait_warpgroup(int pending) { running().current().products.wait(pending); }
 
 void load_matrices(uint32_t (&matrix)[4], uint32_t address, bool transposed) {
   const Exchanged rows = exchange(Call::load_matrices, &address, sizeof(address));
@@ -265,6 +274,55 @@ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b
   }
 }
 
+namespace {
+
+// An operand as its description says: extent along rows or columns, 16 products deep.
+class Operand {
+ public:
+  Operand(uint64_t description, bool along_extent)
+      : start_(field(description, 0)),
+        panels_(field(description, 16)),
+        groups_(field(description, 32)),
+        along_extent_(along_extent) {
+    check_internal(description >> 62 == 1, "emulate: only operands with a swizzle of 128 bytes, got {}",
+                   description >> 62);
+  }
+  float operator()(int extent, int product) const {
+    const auto i = static_cast<uint32_t>(extent), p = static_cast<uint32_t>(product);
+    const uint32_t plain = along_extent_ ? start_ + i / 64 * panels_ + i % 64 * 2 + p % 8 * 128 + p / 8 * groups_
+                                         : start_ + i / 8 * groups_ + i % 8 * 128 + p * 2;
+    bf16 value;
+    std::memcpy(&value, running().at(plain ^ (plain >> 7 & 7) << 4, sizeof(value)), sizeof(value));
+    return value;
+  }
+
+ private:
+  static uint32_t field(uint64_t description, int bit) {
+    return static_cast<uint32_t>(description >> bit & 0x3FFF) << 4;
+  }
+  uint32_t start_, panels_, groups_;
+  bool along_extent_;
+};
+
+}  // namespace
+
+void multiply_warpgroup(float* sums, int cols8, uint64_t a, bool a_along_extent, uint64_t b, bool b_along_extent) {
+  const Operand operand_a(a, a_along_extent), operand_b(b, b_along_extent);
+  const int row = warp_index() % 4 * 16 + lane_index() / 4, pair = lane_index() % 4 * 2;
+  running().multiply([=] {
+    for (int half = 0; half < 2; ++half) {
+      float products[16];
+      for (int p = 0; p < 16; ++p) products[p] = operand_a(row + 8 * half, p);
+      for (int j = 0; j < cols8; ++j) {
+        for (int e = 0; e < 2; ++e) {
+          float& sum = sums[4 * j + 2 * half + e];
+          for (int p = 0; p < 16; ++p) sum += products[p] * operand_b(8 * j + pair + e, p);
+        }
+      }
+    }
+  });
+}
+
 }  // namespace emulated
 
 void emulate(const Emulation& emulation, const std::function<void()>& kernel) {
@@ -287,7 +345,7 @@ void emulate_all(Emulation emulation, const std::function<void()>& kernel, const
   for (const Order order : {Order::forward, Order::backward, Order::shuffled}) {
     for (const bool late : {true, false}) {
       emulation.order = order;
-      emulation.copies_late = late;
+      emulation.late = late;
       emulate(emulation, kernel);
       verify();
     }

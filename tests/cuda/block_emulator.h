@@ -18,13 +18,13 @@ struct Emulation {
   int blocks = 1, blocks_y = 1, threads = 32;
   size_t shared_bytes = 0;
   Order order = Order::forward;
-  bool copies_late = true;
+  bool late = true;
 };
 
 // Runs kernel() as every thread of every block, one block after the other.
 void emulate(const Emulation& emulation, const std::function<void()>& kernel);
 
-// emulate() under every order and both times of copies; `verify` is called after each.
+// emulate() under every order, with late work and without; `verify` is called after each.
 void emulate_all(Emulation emulation, const std::function<void()>& kernel, const std::function<void()>& verify);
 
 }  // namespace moxie::cuda

@@ -137,7 +137,7 @@ TEST_CASE("emulator: late copies and the order of threads show missing waits and
   CHECK(wrong(base, false, true) > 0);
   CHECK(wrong(base, true, false) > 0);
   Emulation early = base;
-  early.copies_late = false;
+  early.late = false;
   CHECK(wrong(early, false, true) == 0);
   CHECK(wrong(early, true, false) > 0);
 }
@@ -156,7 +156,7 @@ TEST_CASE("emulator: what a GPU would answer with garbage is an error") {
   CHECK(error_of({.threads = 32, .shared_bytes = 64}, [] {
           copy_async_16(shared_address(dynamic_shared_memory()), nullptr, false);
           copy_async_commit();
-        }) == "emulate: thread 0 ends with copies that it did not wait for");
+        }) == "emulate: thread 0 ends with work that it did not wait for");
   CHECK(error_of({.threads = 32}, [] {
           if (lane_index() == 3)
             sync_warp();
