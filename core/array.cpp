@@ -5,7 +5,9 @@
 #include <cstring>
 #include <utility>
 
+#include "core/cuda.h"
 #include "core/kernels/elementwise/convert.h"
+#include "core/kernels/elementwise/fill.h"
 #include "core/launch.h"
 
 namespace moxie {
@@ -18,6 +20,24 @@ template <class T> constexpr T from_double(double value) {
     return bf16(static_cast<float>(value));
   else
     return static_cast<T>(value);
+}
+
+// Copies bytes between any two devices.
+void copy_bytes(Device into_device, std::byte* into, Device from_device, const std::byte* from, int64_t total) {
+  if (into_device.is_cpu() && from_device.is_cpu()) {
+    constexpr int64_t block = 64 * 1024;
+    return parallel_for((total + block - 1) / block, total > 8 * block, [=](int64_t i) {
+      std::memcpy(into + i * block, from + i * block, static_cast<size_t>(std::min(block, total - i * block)));
+    });
+  }
+#ifdef MOXIE_CUDA
+  if (into_device.is_cpu()) return cuda::copy_to_host(from_device.index, into, from, total);
+  if (from_device.is_cpu()) return cuda::copy_to_device(into_device.index, into, from, total);
+  if (into_device == from_device) return cuda::copy_within(into_device.index, into, from, total);
+  cuda::copy_between(into_device.index, into, from_device.index, from, total);
+#else
+  throw_built_without_cuda();
+#endif
 }
 
 }  // namespace
@@ -43,7 +63,14 @@ Array Array::empty(const Shape& shape, Options options) {
 
 Array Array::zeros(const Shape& shape, Options options) {
   Array array = empty(shape, options);
-  if (array.numel_ > 0) std::memset(array.raw(), 0, static_cast<size_t>(array.bytes()));
+  if (array.numel_ == 0) return array;
+  if (array.device_.is_cpu()) {
+    std::memset(array.raw(), 0, static_cast<size_t>(array.bytes()));
+    return array;
+  }
+#ifdef MOXIE_CUDA
+  cuda::set_bytes(array.device_.index, array.raw(), 0, array.bytes());
+#endif
   return array;
 }
 
@@ -57,7 +84,8 @@ template <class T> Array Array::from(std::span<const T> values, const Shape& sha
   check(static_cast<int64_t>(values.size()) == shape.numel(),
         "Array::from: {} values don't fill shape {} ({} elements)", values.size(), shape, shape.numel());
   Array array = empty(shape, {dtype_of<T>, device});
-  std::copy(values.begin(), values.end(), array.data<T>());
+  const auto bytes = std::as_bytes(values);
+  if (!bytes.empty()) copy_bytes(device, array.raw(), Device::cpu(), bytes.data(), array.bytes());
   return array;
 }
 template Array Array::from(std::span<const double>, const Shape&, Device);
@@ -109,18 +137,14 @@ void Array::copy_from(const Array& source) const {
         source.shape_, name_of(source.dtype_), source.device_.name(), shape_, name_of(dtype_), device_.name());
   if (numel_ == 0) return;
   mark_changed();
-  constexpr int64_t block = 64 * 1024;
-  const std::byte* from = source.raw();
-  std::byte* into = raw();
-  const int64_t total = bytes();
-  parallel_for((total + block - 1) / block, total > 8 * block, [=](int64_t i) {
-    std::memcpy(into + i * block, from + i * block, static_cast<size_t>(std::min(block, total - i * block)));
-  });
+  copy_bytes(device_, raw(), source.device_, source.raw(), bytes());
 }
 
 Array Array::to(Device device) const {
-  if (device == device_) return *this;
-  throw_built_without_cuda();
+  if (device == device_ || !defined()) return *this;
+  Array result = empty(shape_, {dtype_, device});
+  if (numel_ > 0) copy_bytes(device, result.raw(), device_, raw(), bytes());
+  return result;
 }
 
 Array Array::to(Dtype dtype) const {
@@ -137,7 +161,10 @@ Array Array::to(Dtype dtype) const {
 
 void Array::fill(double value) const {
   mark_changed();
-  dispatch(dtype_, [&]<class T>(T) { std::fill_n(data<T>(), numel_, from_double<T>(value)); });
+  dispatch(dtype_, [&]<class T>(T) {
+    const Fill<T> kernel{data<T>(), numel_, from_double<T>(value)};
+    for_rows(device_, kernel, elementwise_rows(numel_), elementwise_row);
+  });
 }
 
 template <class T> std::vector<T> Array::to_vector() const {

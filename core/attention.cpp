@@ -56,7 +56,7 @@ void attention(Device device, const Attention& p) {
     });
   }
 #ifdef MOXIE_CUDA
-  cuda::attention(p);
+  cuda::attention(device.index, p);
 #else
   throw_built_without_cuda();
 #endif
@@ -72,7 +72,7 @@ void attention_backward(Device device, const AttentionBackward& p) {
     return with_type(p.forward.dtype, [&](auto type) { attention_cpu::backward<decltype(type)>(p); });
   }
 #ifdef MOXIE_CUDA
-  cuda::attention_backward(p);
+  cuda::attention_backward(device.index, p);
 #else
   throw_built_without_cuda();
 #endif

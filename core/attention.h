@@ -61,4 +61,11 @@ void attention(Device device, const Attention& problem);
 // more. Throws std::invalid_argument as attention() does.
 void attention_backward(Device device, const AttentionBackward& problem);
 
+#ifdef MOXIE_CUDA
+namespace cuda {
+void attention(int device, const Attention& problem);
+void attention_backward(int device, const AttentionBackward& problem);
+}  // namespace cuda
+#endif
+
 }  // namespace moxie

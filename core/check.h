@@ -3,14 +3,11 @@
 #pragma once
 #include <fmt/core.h>
 
-#include <stdexcept>
-#include <string>
 #include <utility>
 
-namespace moxie {
+#include "core/errors.h"
 
-[[noreturn]] void throw_invalid_argument(const std::string& message);
-[[noreturn]] void throw_logic_error(const std::string& message);
+namespace moxie {
 
 // Throws std::invalid_argument with the formatted message where the caller broke a rule.
 template <class... Args> void check(bool condition, fmt::format_string<Args...> format, Args&&... args) {

@@ -17,10 +17,14 @@ struct bf16 {
   uint16_t bits = 0;
   bf16() = default;
   MOXIE_FN bf16(float value) {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
     const uint32_t u = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
     const uint32_t quiet_nan = (u >> 16) | 0x40u;
     bits = static_cast<uint16_t>((u & 0x7FFFFFFFu) > 0x7F800000u ? quiet_nan : rounded);
+#endif
   }
   MOXIE_FN operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };

@@ -14,7 +14,7 @@ namespace moxie {
 
 namespace cuda {
 // Declared here, defined and instantiated in cuda/: a missing instantiation is a link error that names the kernel.
-template <class Kernel> void for_rows(const Kernel& kernel, int64_t rows, int64_t cols);
+template <class Kernel> void for_rows(int device, const Kernel& kernel, int64_t rows, int64_t cols);
 }  // namespace cuda
 
 [[noreturn]] void throw_built_without_cuda();
@@ -37,7 +37,7 @@ template <class Kernel> void for_rows(Device device, const Kernel& kernel, int64
   if (rows == 0) return;
   if (device.is_cpu()) return for_rows_cpu(kernel, rows, cols);
 #ifdef MOXIE_CUDA
-  cuda::for_rows(kernel, rows, cols);
+  cuda::for_rows(device.index, kernel, rows, cols);
 #else
   throw_built_without_cuda();
 #endif

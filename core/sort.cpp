@@ -2,21 +2,28 @@
 #include "core/sort.h"
 
 #include <algorithm>
-#include <bit>
 #include <memory>
 #include <vector>
 
+#include "core/cuda.h"
+#include "core/kernels/index/sort_key.h"
 #include "core/launch.h"
 
 namespace moxie {
 
 CountingSort counting_sort(const Array& keys, int64_t values) {
-  if (!keys.device().is_cpu()) throw_built_without_cuda();
   const int64_t n = keys.numel();
   check(n < (int64_t{1} << 31), "counting_sort: at most 2^31 - 1 keys, got {}", n);
-  const CountingSort result{Array::zeros({values + 1}, {Dtype::i32}), Array::empty({n}, {Dtype::i32})};
+  const Options options{Dtype::i32, keys.device()};
+  const CountingSort result{Array::zeros({values + 1}, options), Array::empty({n}, options)};
   const int32_t* key = keys.data<int32_t>();
   int32_t *offsets = result.offsets.data<int32_t>(), *order = result.order.data<int32_t>();
+  if (!keys.device().is_cpu()) {
+#ifdef MOXIE_CUDA
+    cuda::counting_sort(keys.device().index, key, n, values, offsets, order);
+#endif
+    return result;
+  }
   for (int64_t i = 0; i < n; ++i) ++offsets[key[i] + 1];
   for (int64_t v = 0; v < values; ++v) offsets[v + 1] += offsets[v];
   std::vector<int32_t> next(offsets, offsets + values);
@@ -25,15 +32,6 @@ CountingSort counting_sort(const Array& keys, int64_t values) {
 }
 
 namespace {
-
-// An unsigned integer that orders as the numbers do, with -0 equal to 0 and NaN above everything.
-template <class V> auto rising_key(V value, bool descending) {
-  using Key = std::conditional_t<sizeof(V) == 8, uint64_t, uint32_t>;
-  constexpr Key sign = Key{1} << (sizeof(Key) * 8 - 1), last = ~Key{0};
-  const Key bits = std::bit_cast<Key>(value + V(0));
-  const Key key = (bits & sign) != 0 ? ~bits : bits | sign;
-  return value != value ? last : descending ? ~key : key;
-}
 
 // A key with its index, compared as one number: so equal keys keep their order.
 struct ShortEntry {
@@ -52,8 +50,8 @@ struct LongEntry {
   bool operator<(const LongEntry& other) const { return key != other.key ? key < other.key : place < other.place; }
 };
 
-template <class T>
-void sort_rows_of(const T* x, bool descending, T* values, int32_t* indices, int64_t rows, int64_t n) {
+template <class T> void sort_rows_of(const SortRows<T>& problem) {
+  const auto [x, values, indices, rows, n, descending] = problem;
   using V = Accumulator<T>;
   using Entry = std::conditional_t<sizeof(V) == 8, LongEntry, ShortEntry>;
   const int64_t block = std::clamp<int64_t>((int64_t{1} << 20) / n, 1, rows);  // rows that share the scratch memory
@@ -65,7 +63,7 @@ void sort_rows_of(const T* x, bool descending, T* values, int32_t* indices, int6
       T* out = values + (first + row) * n;
       int32_t* places = indices + (first + row) * n;
       Entry* entries = scratch.get() + row * n;
-      for (int64_t i = 0; i < n; ++i) entries[i] = Entry(rising_key(V(in[i]), descending), i);
+      for (int64_t i = 0; i < n; ++i) entries[i] = Entry(sort_key(V(in[i]), descending), i);
       std::sort(entries, entries + n);
       for (int64_t i = 0; i < n; ++i) {
         out[i] = in[entries[i].index()];
@@ -78,12 +76,15 @@ void sort_rows_of(const T* x, bool descending, T* values, int32_t* indices, int6
 }  // namespace
 
 void sort_rows(const Array& x, bool descending, const Array& values, const Array& indices) {
-  if (!x.device().is_cpu()) throw_built_without_cuda();
   const int64_t n = x.shape().cols();
   check(n < (int64_t{1} << 31), "sort_rows: at most 2^31 - 1 numbers per row, got {}", n);
   if (x.numel() == 0) return;
   dispatch_float("sort_rows", x.dtype(), [&]<class T>(T) {
-    sort_rows_of(x.data<T>(), descending, values.data<T>(), indices.data<int32_t>(), x.shape().rows(), n);
+    const SortRows<T> problem{x.data<T>(), values.data<T>(), indices.data<int32_t>(), x.shape().rows(), n, descending};
+    if (x.device().is_cpu()) return sort_rows_of(problem);
+#ifdef MOXIE_CUDA
+    cuda::sort_rows(x.device().index, problem);
+#endif
   });
 }
 

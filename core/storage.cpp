@@ -10,6 +10,7 @@
 #include <new>
 #include <vector>
 
+#include "core/cuda.h"
 #include "core/launch.h"
 
 namespace moxie {
@@ -18,6 +19,7 @@ namespace {
 constexpr int64_t alignment = 64;
 constexpr int64_t mapped_from = int64_t{1} << 20;  // blocks from here up are mapped on their own
 constexpr int64_t huge_page = int64_t{1} << 21;
+[[maybe_unused]] constexpr int64_t cuda_alignment = 256;
 
 int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -91,6 +93,7 @@ class CpuCache final {
     statistics_.peak_bytes = statistics_.live_bytes;
   }
   void set_poison(bool on) { poison_ = on; }
+  bool poison() const { return poison_; }
 
  private:
   std::byte* allocate_or_release(int64_t capacity) {
@@ -124,17 +127,50 @@ CpuCache& cache() {
 }  // namespace
 
 Storage::Storage(int64_t bytes, Device device) : bytes_(bytes), device_(device) {
-  if (!device.is_cpu()) throw_built_without_cuda();
-  if (bytes > 0) data_ = cache().allocate(bytes, capacity_);
+  if (device.is_cpu()) {
+    if (bytes > 0) data_ = cache().allocate(bytes, capacity_);
+    return;
+  }
+#ifdef MOXIE_CUDA
+  if (bytes == 0) return;
+  capacity_ = round_up(bytes, cuda_alignment);
+  data_ = cuda::allocate(device.index, capacity_);
+  if (cache().poison()) cuda::set_bytes(device.index, data_, 0xFF, capacity_);
+#else
+  throw_built_without_cuda();
+#endif
 }
 
 Storage::~Storage() {
-  if (data_ != nullptr) cache().free(data_, capacity_);
+  if (data_ == nullptr) return;
+  if (device_.is_cpu()) cache().free(data_, capacity_);
+#ifdef MOXIE_CUDA
+  if (device_.is_cuda()) cuda::free(device_.index, data_, capacity_);
+#endif
 }
 
 MemoryStatistics cpu_memory() { return cache().statistics(); }
-void reset_peak_memory() { cache().reset_peak(); }
-void release_cached_memory() { cache().release(); }
+MemoryStatistics memory_of(Device device) {
+  if (device.is_cpu()) return cpu_memory();
+#ifdef MOXIE_CUDA
+  const cuda::Memory memory = cuda::memory(device.index);
+  return {memory.live_bytes, memory.peak_bytes, memory.reserved_bytes, 0};
+#else
+  throw_built_without_cuda();
+#endif
+}
+void reset_peak_memory() {
+  cache().reset_peak();
+#ifdef MOXIE_CUDA
+  cuda::reset_peak_memory();
+#endif
+}
+void release_cached_memory() {
+  cache().release();
+#ifdef MOXIE_CUDA
+  cuda::release_cached_memory();
+#endif
+}
 void poison_new_memory(bool on) { cache().set_poison(on); }
 
 }  // namespace moxie

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory of arrays. On the CPU it is aligned to 64 bytes and comes from a cache that keeps its pages, so that a
-// training step in its steady state asks the system for nothing.
+// training step in its steady state asks the system for nothing. On a GPU it comes from CUDA's own pool, aligned to 256
+// bytes, which keeps its pages too.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -20,7 +21,8 @@ class Storage final {
 
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
-  // What the cache took for it, as cpu_memory() counts: bytes() rounded up, at most by an eighth or to 64.
+  // What the cache took for it, as cpu_memory() counts: bytes() rounded up, at most by an eighth or to 64; on a GPU to
+  // 256.
   int64_t capacity() const { return capacity_; }
   Device device() const { return device_; }
   // How often the numbers were changed in place, as far as those who did it said so.
@@ -44,9 +46,11 @@ struct MemoryStatistics {
 
 // What the CPU cache holds; safe to call from any thread.
 MemoryStatistics cpu_memory();
-// Makes the peak start again from what is in use now.
+// The same for any device. On a GPU system_calls is not counted.
+MemoryStatistics memory_of(Device device);
+// Makes the peaks of all devices start again from what is in use now.
 void reset_peak_memory();
-// Gives cached memory that no array uses back to the system.
+// Gives cached memory that no array uses back to the system, on all devices.
 void release_cached_memory();
 // While on, new memory is filled with 0xFF (NaN in every float type), so that tests see a read before a write.
 void poison_new_memory(bool on);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A team is the group of threads that owns one row. A kernel is written once against its verbs:
 //   each(n, f)    f(i) for every i in [0, n); the bodies are independent of each other
+//   each(n, f, g) g(i, f(i)) for every i; several f may come before their g, so that a thread of a GPU waits for memory
+//                 once for all of them
 //   sum(n, f)     the sum of f(i), in the type of f(i)
 //   max(n, f)     the largest f(i); minus infinity for n = 0
 //   argmax(n, f)  the index of the largest f(i), the lowest where several are equal; NaN never wins; -1 for n = 0
@@ -20,6 +22,10 @@ struct SerialTeam {
   template <class F> MOXIE_FN void each(int64_t n, F f) const {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) f(i);
+  }
+  template <class F, class G> MOXIE_FN void each(int64_t n, F f, G g) const {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) g(i, f(i));
   }
   // Sums and maxima go through both halves of the row at once: each addition waits for the one before in its half only.
   template <class F> MOXIE_FN auto sum(int64_t n, F f) const {

@@ -70,6 +70,10 @@ class ThreadTeam final {
     for (int64_t i = member_; i < n; i += members_) f(i);
   }
 
+  template <class F, class G> void each(int64_t n, F f, G g) const {
+    each(n, [&](int64_t i) { g(i, f(i)); });
+  }
+
   template <class F> auto sum(int64_t n, F f) const {
     decltype(f(int64_t{0})) part = 0;
     each(n, [&](int64_t i) { part += f(i); });

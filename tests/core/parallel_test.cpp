@@ -68,13 +68,13 @@ TEST_CASE("parallel_for: a nested loop runs on the calling thread, once per inde
   CHECK_FALSE(in_parallel());
 }
 
-TEST_CASE("for_rows: every element of every row once, below and above the parallel threshold") {
+TEST_CASE("for_rows_cpu: every element of every row once, below and above the parallel threshold") {
   const ThreadsGuard guard;
   set_threads(3);
   for (const int64_t rows : {0, 1, 5, 1000}) {
     for (const int64_t cols : {0, 1, 33, 64}) {
       std::vector<int> visits(static_cast<size_t>(rows * cols));
-      for_rows(Device::cpu(), CountRow{visits.data(), cols}, rows, cols);
+      for_rows_cpu(CountRow{visits.data(), cols}, rows, cols);
       CHECK(visits == std::vector<int>(visits.size(), 1));
     }
   }

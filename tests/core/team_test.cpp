@@ -44,7 +44,8 @@ struct AllVerbs {
     float* out = doubled;
     Seen* results = seen;
     int64_t* count = onces;
-    team.each(n, [=](int64_t i) { out[i] = 2 * in[i]; });
+    team.each(
+        n, [=](int64_t i) { return 2 * in[i]; }, [=](int64_t i, float twice) { out[i] = twice; });
     team.once([=] { ++*count; });
     Seen s;
     s.int_sum = team.sum(n, [](int64_t i) { return i * i; });
@@ -109,6 +110,9 @@ TEST_CASE("SerialTeam: the verbs") {
   std::vector<int> visits(5);
   team.each(5, [&](int64_t i) { ++visits[static_cast<size_t>(i)]; });
   CHECK(visits == std::vector<int>(5, 1));
+  std::vector<float> copy(5);
+  team.each(5, value, [&](int64_t i, float v) { copy[static_cast<size_t>(i)] = v; });
+  CHECK(copy == x);
   CHECK(team.sum(5, value) == 18.0f);
   CHECK(team.max(5, value) == 7.0f);
   CHECK(team.argmax(5, value) == 2);

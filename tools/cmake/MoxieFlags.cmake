@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Compiler flags of moxie's own sources; none of them reach a project that links moxie.
 add_library(moxie_flags INTERFACE)
-target_compile_options(moxie_flags INTERFACE
+set(moxie_cxx_flags
   -Wall -Wextra -Wshadow -Wconversion
   # clang reports std::stable_sort's own use of a deprecated function
   $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>
@@ -12,8 +12,15 @@ target_compile_options(moxie_flags INTERFACE
   -ffp-contract=fast
   $<$<BOOL:${MOXIE_NATIVE}>:-march=native>
   $<$<NOT:$<BOOL:${MOXIE_OPENMP}>>:-fopenmp-simd>)
+# std::bit_cast and std::numeric_limits are constexpr, which makes them callable on the device
+set(moxie_cuda_flags
+  --expt-relaxed-constexpr
+  -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas
+  $<$<BOOL:${MOXIE_WERROR}>:-Werror=all-warnings>)
+target_compile_options(moxie_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${moxie_cxx_flags}>"
+                                             "$<$<COMPILE_LANGUAGE:CUDA>:${moxie_cuda_flags}>")
 
 # Programs and tests spend their time in the library; what they hold themselves need not be fast, but should compile fast.
 add_library(moxie_program_flags INTERFACE)
 target_link_libraries(moxie_program_flags INTERFACE moxie_flags)
-target_compile_options(moxie_program_flags INTERFACE $<$<CONFIG:Release>:-O1>)
+target_compile_options(moxie_program_flags INTERFACE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>)

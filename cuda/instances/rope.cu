@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/kernels/attention/rope.h"
+#include "cuda/launch.cuh"
+
+namespace moxie {
+
+MOXIE_CUDA_FLOATS(Rope);
+
+}  // namespace moxie

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which devices a test runs on.
+#pragma once
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <string_view>
+#include <vector>
+
+#include "core/device.h"
+
+namespace moxie::testing {
+
+// True where a GPU can be used. Where MOXIE_REQUIRE_CUDA=1 says that there is one, anything else is a failure: a test
+// of the GPU can't be left out without a word.
+inline bool has_cuda() {
+  if (Device::has_cuda()) return true;
+  const char* required = std::getenv("MOXIE_REQUIRE_CUDA");
+  REQUIRE_MESSAGE((required == nullptr || std::string_view(required) != "1"),
+                  "MOXIE_REQUIRE_CUDA is 1, and no GPU can be used");
+  return false;
+}
+
+// For the first line of a test case that needs a GPU: says that it is skipped, where there is none.
+#define MOXIE_NEEDS_CUDA()                  \
+  if (!::moxie::testing::has_cuda()) {      \
+    MESSAGE("skipped: no GPU can be used"); \
+    return;                                 \
+  }
+
+// The CPU, and a GPU where there is one.
+inline std::vector<Device> devices() {
+  std::vector<Device> all{Device::cpu()};
+  if (has_cuda()) all.push_back(Device::cuda());
+  return all;
+}
+
+}  // namespace moxie::testing
