@@ -11,7 +11,7 @@
 
 namespace moxie::testing {
 
-// tests/fixtures. Defined in main.cpp, so that no other object holds a path of this machine.
+// tests/fixtures. Defined in fixture.cpp, so that no other object holds a path of this machine.
 std::filesystem::path fixtures_folder();
 
 // The arrays of a stored fixture, by name.

@@ -43,6 +43,8 @@ case ${MOXIE_WERROR:-} in
   1) options+=(-DMOXIE_WERROR=ON) ;;
   0) options+=(-DMOXIE_WERROR=OFF) ;;
 esac
+# So that it caches what includes precompiled headers, too.
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}
 # Only at first: a launcher that comes later would rebuild everything.
 if command -v ccache >/dev/null && [[ ! -e build/$preset/CMakeCache.txt ]]; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
 
