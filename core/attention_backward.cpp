@@ -2,6 +2,8 @@
 // Attention backward on the CPU: probabilities are computed again from lse, block by block.
 //   p = exp(scale q k^T - lse),  D = rowsum(dout * out),  ds = p * (dout v^T - D)
 //   dv = p^T dout,  dk = scale ds^T q,  dq = scale ds k
+// With a softcap c, t = tanh(scale q k^T / c): p = exp(c t - lse), and ds gets the factor 1 - t^2. Where a query does
+// not see a key, p = ds = 0.
 // One task owns a key/value head and walks over all queries that read it, so that dk and dv need no atomics.
 #include "core/attention_cpu.h"
 
@@ -36,6 +38,21 @@ template <class C> struct KeyBlock {
   int64_t keys;
 };
 
+// The same with a softcap.
+template <class C> void capped_probabilities(C* p, C* ds, const C* lse, const C* dot, int64_t keys, C cap) {
+  constexpr int64_t width = tile_columns<C>;
+  const C inverse = C{1} / cap;
+  for (int64_t j = 0; j < keys; ++j) {
+#pragma omp simd
+    for (int64_t w = 0; w < width; ++w) {
+      const C t = math::tanh(p[j * query_block + w] * inverse);
+      const C probability = exponential(cap * t - lse[w]);
+      p[j * query_block + w] = probability;
+      ds[j * query_block + w] = probability * (ds[j * query_block + w] - dot[w]) * (C{1} - t * t);
+    }
+  }
+}
+
 // Turns scores into p and dout v^T into ds for the lanes of one tile.
 template <class C> void probabilities(C* p, C* ds, const C* lse, const C* dot, int64_t keys) {
   constexpr int64_t width = tile_columns<C>;
@@ -54,8 +71,8 @@ template <class C>
 void accumulate_pairs(const QueryBlock<C>& b, const KeyBlock<C>& block, const Visibility& visibility, int64_t query,
                       int64_t queries, int64_t head_dim, int64_t padded) {
   for (int64_t w = 0; w < queries; ++w) {
-    const int64_t keys = std::min(block.keys, visibility.keys_of(query + w) - block.first);
-    for (int64_t j = 0; j < keys; ++j) {
+    for (int64_t j = 0; j < block.keys; ++j) {
+      if (!visibility.sees(query + w, block.first + j)) continue;
       const C p = b.p[j * query_block + w], ds = b.ds[j * query_block + w];
       for (int64_t i = 0; i < head_dim; ++i) {
         block.dv[j * block.dv_row + i] += p * b.dout[w * padded + i];
@@ -69,49 +86,54 @@ void accumulate_pairs(const QueryBlock<C>& b, const KeyBlock<C>& block, const Vi
 // All that one block of queries and one block of keys give each other.
 template <class C>
 void attend_backward(const QueryBlock<C>& b, const KeyBlock<C>& block, const Visibility& visibility, int64_t query,
-                     int64_t queries, int64_t head_dim, int64_t padded) {
+                     int64_t queries, int64_t head_dim, C softcap, int64_t padded) {
   constexpr int64_t width = tile_columns<C>;
-  const bool diagonal = visibility.keys_of(query) - block.first < block.keys;
-  int64_t visible[query_block / width];
+  const bool ragged = visibility.end_key_of(query) - block.first < block.keys ||
+                      visibility.first_key_of(query + queries - 1) > block.first;
+  bool hidden = false;
+  int64_t begin[query_block / width], keys[query_block / width];  // of each tile: what some of its queries see
   for (int64_t t = 0; t * width < queries; ++t) {
     const int64_t at = t * width, lanes = std::min(width, queries - at);
-    const int64_t keys = std::clamp<int64_t>(visibility.keys_of(query + at + lanes - 1) - block.first, 0, block.keys);
-    visible[t] = keys;
-    C* p = b.p + at;
-    C* ds = b.ds + at;
-    multiply<tile_vectors, false>(
-        Product<C>{block.k.data, block.k.row, 1, b.q_t + at, query_block, p, query_block, head_dim, false}, keys);
-    multiply<tile_vectors, false>(
-        Product<C>{block.v.data, block.v.row, 1, b.dout_t + at, query_block, ds, query_block, head_dim, false}, keys);
-    probabilities(p, ds, b.lse + at, b.dot + at, keys);
-    if (!diagonal) continue;
-    const int64_t seen_by_all = std::max<int64_t>(0, visibility.keys_of(query + at) - block.first);
-    for (int64_t j = std::min(seen_by_all, keys); j < block.keys; ++j) {
-      const int64_t hidden = std::min(width, visibility.first_query_of(block.first + j) - query - at);
-      std::fill_n(p + j * query_block, hidden, C{0});
-      std::fill_n(ds + j * query_block, hidden, C{0});
+    const auto in_block = [&](int64_t key) { return std::clamp<int64_t>(key - block.first, 0, block.keys); };
+    begin[t] = in_block(visibility.first_key_of(query + at));
+    keys[t] = std::max<int64_t>(0, in_block(visibility.end_key_of(query + at + lanes - 1)) - begin[t]);
+    C* p = b.p + begin[t] * query_block + at;
+    C* ds = b.ds + begin[t] * query_block + at;
+    multiply<tile_vectors, false>(Product<C>{block.k.data + begin[t] * block.k.row, block.k.row, 1, b.q_t + at,
+                                             query_block, p, query_block, head_dim, false},
+                                  keys[t]);
+    multiply<tile_vectors, false>(Product<C>{block.v.data + begin[t] * block.v.row, block.v.row, 1, b.dout_t + at,
+                                             query_block, ds, query_block, head_dim, false},
+                                  keys[t]);
+    softcap > 0 ? capped_probabilities(p, ds, b.lse + at, b.dot + at, keys[t], softcap)
+                : probabilities(p, ds, b.lse + at, b.dot + at, keys[t]);
+    if (!ragged && visibility.mask == nullptr) continue;
+    for (C* values : {b.p + at, b.ds + at}) {
+      hidden |= hide(visibility, query + at, lanes, block.first, block.keys, values, query_block, C{0}) < block.keys;
     }
   }
-  if (diagonal && !(all_finite(b.q, padded, queries, padded) && all_finite(b.dout, padded, queries, padded) &&
-                    all_finite(block.k.data, block.k.row, block.keys, head_dim))) {
+  if (hidden && !(all_finite(b.q, padded, queries, padded) && all_finite(b.dout, padded, queries, padded) &&
+                  all_finite(block.k.data, block.k.row, block.keys, head_dim))) {
     return accumulate_pairs(b, block, visibility, query, queries, head_dim, padded);
   }
-  const int64_t step = diagonal ? 2 * tile_rows : block.keys;
+  const int64_t step = ragged ? 2 * tile_rows : block.keys;
   for (int64_t j = 0; j < block.keys; j += step) {
     const int64_t rows = std::min(step, block.keys - j);
-    const int64_t w = std::max<int64_t>(0, visibility.first_query_of(block.first + j) - query);
-    if (w >= queries) break;
-    multiply_columns<false>(Product<C>{b.p + j * query_block + w, query_block, 1, b.dout + w * padded, padded,
-                                       block.dv + j * block.dv_row, block.dv_row, queries - w, true},
+    const int64_t from = std::max<int64_t>(0, visibility.first_query_of(block.first + j) - query);
+    const int64_t to = std::min(queries, visibility.end_query_of(block.first + j + rows - 1) - query);
+    if (from >= to) continue;
+    multiply_columns<false>(Product<C>{b.p + j * query_block + from, query_block, 1, b.dout + from * padded, padded,
+                                       block.dv + j * block.dv_row, block.dv_row, to - from, true},
                             rows, padded);
-    multiply_columns<false>(Product<C>{b.ds + j * query_block + w, query_block, 1, b.q + w * padded, padded,
-                                       block.dk + j * block.dk_row, block.dk_row, queries - w, true},
+    multiply_columns<false>(Product<C>{b.ds + j * query_block + from, query_block, 1, b.q + from * padded, padded,
+                                       block.dk + j * block.dk_row, block.dk_row, to - from, true},
                             rows, padded);
   }
   for (int64_t t = 0; t * width < queries; ++t) {
     const int64_t at = t * width;
     multiply_columns<true>(
-        Product<C>{b.ds + at, 1, query_block, block.k.data, block.k.row, b.dq + at * padded, padded, visible[t], true},
+        Product<C>{b.ds + begin[t] * query_block + at, 1, query_block, block.k.data + begin[t] * block.k.row,
+                   block.k.row, b.dq + at * padded, padded, keys[t], true},
         std::min(width, queries - at), padded);
   }
 }
@@ -237,16 +259,17 @@ void head_backward(const AttentionBackward& problem, int64_t batch, int64_t kv_h
                    int64_t padded) {
   const Attention& p = problem.forward;
   const int64_t d = p.head_dim, group = p.heads / p.kv_heads;
-  const Visibility visibility(p);
   const Head<T, C> head = head_at<T, C>(problem, batch, kv_head, sums, padded);
   for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+    const Visibility visibility(p, batch, h);
     for (int64_t query = 0; query < p.q_length; query += query_block) {
       const int64_t queries = std::min(query_block, p.q_length - query);
       load_queries<T>(problem, batch, h, query, queries, b, padded);
-      const int64_t visible = visibility.keys_of(query + queries - 1);
-      for (int64_t first = 0; first < visible; first += key_block) {
+      const int64_t visible = visibility.end_key_of(query + queries - 1);
+      for (int64_t first = visibility.first_key_of(query) / key_block * key_block; first < visible;
+           first += key_block) {
         const KeyBlock<C> block = load_keys(p, head, first, std::min(key_block, visible - first), b, padded);
-        attend_backward(b, block, visibility, query, queries, d, padded);
+        attend_backward(b, block, visibility, query, queries, d, static_cast<C>(p.softcap), padded);
       }
       T* dq = static_cast<T*>(problem.dq) + batch * p.q_batch_stride + query * p.q_stride + h * d;
       store_rows(b.dq, padded, dq, p.q_stride, queries, d, static_cast<C>(p.scale));

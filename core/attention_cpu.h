@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <new>
 #include <type_traits>
@@ -21,19 +22,71 @@ template <class T> void backward(const AttentionBackward& problem);
 // Up to how many queries decode() is the faster one.
 inline constexpr int64_t decode_queries = 2;
 
-// Which query sees which key: with `causal`, query t the keys up to t + offset.
+// Which query of one head sees which key: with `causal`, query t the keys up to t + offset; with a window, the last
+// `window` of those; with a mask, those of them that its row allows. What causal and window leave is one range of keys,
+// and both its ends grow with the query.
 struct Visibility {
   int64_t k_length;
   int64_t offset;
   bool causal;
-  explicit Visibility(const Attention& p) : k_length(p.k_length), offset(p.k_length - p.q_length), causal(p.causal) {}
-  // How many keys, from the first on, the query sees.
-  int64_t keys_of(int64_t query) const {
+  int64_t window;       // 0: none
+  const uint8_t* mask;  // null: none; the row of query t at mask + t * mask_stride
+  int64_t mask_stride;
+  Visibility(const Attention& p, int64_t batch, int64_t head)
+      : k_length(p.k_length),
+        offset(p.k_length - p.q_length),
+        causal(p.causal),
+        window(p.window),
+        mask(p.mask == nullptr ? nullptr : p.mask + batch * p.mask_batch_stride + head * p.mask_head_stride),
+        mask_stride(p.mask_stride) {}
+  // Where the query's range of keys begins and ends.
+  int64_t first_key_of(int64_t query) const {
+    return window == 0 ? 0 : std::clamp<int64_t>(query + offset + 1 - window, 0, k_length);
+  }
+  int64_t end_key_of(int64_t query) const {
     return causal ? std::clamp<int64_t>(query + offset + 1, 0, k_length) : k_length;
   }
-  // The first query that sees the key; it may be negative.
+  // Where the key's range of queries begins and ends, if there were queries enough on both sides.
   int64_t first_query_of(int64_t key) const { return causal ? key - offset : 0; }
+  int64_t end_query_of(int64_t key) const {
+    return window == 0 ? std::numeric_limits<int64_t>::max() : key - offset + window;
+  }
+  bool sees(int64_t query, int64_t key) const {
+    return key >= first_key_of(query) && key < end_key_of(query) &&
+           (mask == nullptr || mask[query * mask_stride + key] != 0);
+  }
 };
+
+// Sets values[j * row + w] to `value` where query + w does not see key first + j, for j < keys and the tile's lanes w;
+// what lanes from `queries` on get does not matter. Returns the first j of which something is hidden, or `keys`.
+template <class C>
+int64_t hide(const Visibility& visibility, int64_t query, int64_t queries, int64_t first, int64_t keys, C* values,
+             int64_t row, C value) {
+  constexpr int64_t width = tile_columns<C>;
+  int64_t hidden = std::clamp<int64_t>(visibility.end_key_of(query) - first, 0, keys);
+  for (int64_t j = hidden; j < keys; ++j) {
+    std::fill_n(values + j * row, std::min(width, visibility.first_query_of(first + j) - query), value);
+  }
+  const int64_t left = std::min(keys, visibility.first_key_of(query + queries - 1) - first);
+  for (int64_t j = 0; j < left; ++j) {
+    const int64_t lanes = std::max<int64_t>(0, visibility.end_query_of(first + j) - query);
+    std::fill(values + j * row + lanes, values + j * row + width, value);
+  }
+  if (left > 0) hidden = 0;
+  if (visibility.mask == nullptr) return hidden;
+  for (int64_t w = 0; w < queries; ++w) {
+    const uint8_t* seen = visibility.mask + (query + w) * visibility.mask_stride + first;
+    const void* zero = std::memchr(seen, 0, static_cast<size_t>(keys));
+    if (zero == nullptr) continue;
+    const int64_t from = static_cast<const uint8_t*>(zero) - seen;
+    hidden = std::min(hidden, from);
+    for (int64_t j = from; j < keys; ++j) {
+      C& x = values[j * row + w];
+      x = seen[j] != 0 ? x : value;
+    }
+  }
+  return hidden;
+}
 
 // One piece of scratch memory per thread, allocated before a parallel loop so that failing throws there.
 template <class C> class Scratch final {

@@ -38,7 +38,8 @@ void query_forward(const Attention& p, int64_t b, int64_t h, int64_t query, int6
   using C = Accumulator<T>;
   constexpr C infinity = std::numeric_limits<C>::infinity();
   const int64_t d = p.head_dim, kv_head = h / (p.heads / p.kv_heads);
-  const int64_t visible = Visibility(p).keys_of(query);
+  const Visibility visibility(p, b, h);
+  const int64_t visible = visibility.end_key_of(query);
   const T* k = static_cast<const T*>(p.k) + b * p.k_batch_stride + kv_head * d;
   const T* v = static_cast<const T*>(p.v) + b * p.v_batch_stride + kv_head * d;
   Cutter<C> cut(memory);
@@ -52,12 +53,22 @@ void query_forward(const Attention& p, int64_t b, int64_t h, int64_t query, int6
   std::fill_n(out, padded, C{0});
 
   C top = -infinity, sum = 0;
-  for (int64_t first = 0; first < visible; first += key_block) {
+  for (int64_t first = visibility.first_key_of(query); first < visible; first += key_block) {
     const int64_t keys = std::min(key_block, visible - first);
     const Rows<C> k_block = rows_of(k + first * p.k_stride, p.k_stride, k_rows, keys, d, padded);
     const Rows<C> v_block = rows_of(v + first * p.v_stride, p.v_stride, v_rows, keys, d, padded);
     const C before = top;
     dot_rows(q, k_block, scores, keys, padded);
+    if (p.softcap > 0) {
+      const C cap = static_cast<C>(p.softcap), inverse = C{1} / cap;
+      for (int64_t j = 0; j < keys; ++j) scores[j] = cap * math::tanh(scores[j] * inverse);
+    }
+    bool hidden = false;
+    if (visibility.mask != nullptr) {
+      const uint8_t* seen = visibility.mask + query * visibility.mask_stride + first;
+      hidden = std::memchr(seen, 0, static_cast<size_t>(keys)) != nullptr;
+      for (int64_t j = 0; j < keys; ++j) scores[j] = seen[j] != 0 ? scores[j] : -infinity;
+    }
     for (int64_t j = 0; j < keys; ++j) top = scores[j] > top ? scores[j] : top;
     const C base = top == -infinity ? C{0} : top;
     const C shrink = exponential(before - base);
@@ -67,6 +78,14 @@ void query_forward(const Attention& p, int64_t b, int64_t h, int64_t query, int6
     for (int64_t j = 0; j < keys; ++j) {
       scores[j] = exponential(scores[j] - base);
       sum += scores[j];
+    }
+    if (hidden && !all_finite(v_block.data, v_block.row, keys, padded)) {
+      // 0 * inf is NaN: a value must not reach the query that does not see it.
+      for (int64_t j = 0; j < keys; ++j) {
+        if (!visibility.sees(query, first + j)) continue;
+        for (int64_t i = 0; i < padded; ++i) out[i] += scores[j] * v_block.data[j * v_block.row + i];
+      }
+      continue;
     }
     multiply_columns<true>(Product<C>{scores, 1, 1, v_block.data, v_block.row, out, padded, keys, true}, 1, padded);
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention forward on the CPU. Queries lie along the lanes of vectors and keys along the rows, so the softmax of every
 // query runs down its own lane: no sums across lanes, and keys and values are read as they are.
-//   for each block of keys:  s = k q^T,  m' = max(m, s),  p = exp(s - m'),  l = l e^(m - m') + sum p,
+//   for each block of keys:  s = k q^T, with a softcap c tanh(s / c), where the query does not see the key -inf,
+//                            m' = max(m, s),  p = exp(s - m'),  l = l e^(m - m') + sum p,
 //                            o^T = o^T e^(m - m') + v^T p
 //   at the end:              out = o / l,  lse = m + log l
 #include "core/attention_cpu.h"
@@ -67,34 +68,33 @@ template <class C> void update_softmax(const QueryTile<C>& tile, C* scores, int6
 // Passes one block of keys by one tile; `query` is the tile's first query and `queries` how many it has.
 template <class C>
 void attend(const QueryTile<C>& tile, const KeyBlock<C>& block, const Visibility& visibility, int64_t query,
-            int64_t queries, int64_t block_keys, int64_t head_dim, C* scores) {
+            int64_t queries, int64_t block_keys, int64_t head_dim, C softcap, C* scores) {
   constexpr int64_t width = tile_columns<C>;
-  const int64_t keys = std::min(block_keys, visibility.keys_of(query + queries - 1) - block.first);
+  // Of the block, the keys that some query of the tile sees.
+  const int64_t begin = std::max<int64_t>(0, visibility.first_key_of(query) - block.first);
+  const int64_t first = block.first + begin;
+  const int64_t keys = std::min(block_keys - begin, visibility.end_key_of(query + queries - 1) - first);
   if (keys <= 0) return;
-  const bool first = block.first == 0;
-  multiply<tile_vectors, false>(Product<C>{block.k.data, block.k.row, 1, tile.q, width, scores, width, head_dim, false},
-                                keys);
-  const int64_t seen_by_all = std::max<int64_t>(0, visibility.keys_of(query) - block.first);
-  for (int64_t j = seen_by_all; j < keys; ++j) {
-    const int64_t hidden = std::min(width, visibility.first_query_of(block.first + j) - query);
-    std::fill_n(scores + j * width, hidden, minus_infinity<C>);
-  }
+  const C* k = block.k.data + begin * block.k.row;
+  const C* v = block.v.data + begin * block.v.row;
+  multiply<tile_vectors, false>(Product<C>{k, block.k.row, 1, tile.q, width, scores, width, head_dim, false}, keys);
+  if (softcap > 0) soften(scores, keys, softcap);
+  const int64_t hidden = hide(visibility, query, queries, first, keys, scores, width, minus_infinity<C>);
   update_softmax(tile, scores, keys, head_dim);
-  if (seen_by_all < keys &&
-      !all_finite(block.v.data + seen_by_all * block.v.row, block.v.row, keys - seen_by_all, head_dim)) {
+  if (hidden < keys && !all_finite(v + hidden * block.v.row, block.v.row, keys - hidden, head_dim)) {
     // 0 * inf is NaN: a value must not reach the queries that do not see it.
-    if (first) std::fill_n(tile.out, head_dim * width, C{0});
+    if (first == 0) std::fill_n(tile.out, head_dim * width, C{0});
     for (int64_t j = 0; j < keys; ++j) {
       for (int64_t w = 0; w < queries; ++w) {
-        if (visibility.keys_of(query + w) <= block.first + j) continue;
+        if (!visibility.sees(query + w, first + j)) continue;
         for (int64_t i = 0; i < head_dim; ++i) {
-          tile.out[i * width + w] += block.v.data[j * block.v.row + i] * scores[j * width + w];
+          tile.out[i * width + w] += v[j * block.v.row + i] * scores[j * width + w];
         }
       }
     }
     return;
   }
-  multiply<tile_vectors, true>(Product<C>{block.v.data, 1, block.v.row, scores, width, tile.out, width, keys, !first},
+  multiply<tile_vectors, true>(Product<C>{v, 1, block.v.row, scores, width, tile.out, width, keys, first != 0},
                                head_dim);
 }
 
@@ -126,7 +126,7 @@ void query_block_forward(const Attention& p, int64_t b, int64_t h, int64_t first
   const int64_t d = p.head_dim, kv_head = h / (p.heads / p.kv_heads);
   const int64_t queries = std::min(query_block, p.q_length - first_query);
   const int64_t tiles = (queries + width - 1) / width;
-  const Visibility visibility(p);
+  const Visibility visibility(p, b, h);
   const T* q = static_cast<const T*>(p.q) + b * p.q_batch_stride + first_query * p.q_stride + h * d;
   const T* k = static_cast<const T*>(p.k) + b * p.k_batch_stride + kv_head * d;
   const T* v = static_cast<const T*>(p.v) + b * p.v_batch_stride + kv_head * d;
@@ -149,14 +149,15 @@ void query_block_forward(const Attention& p, int64_t b, int64_t h, int64_t first
     std::fill_n(tile.sum, width, C{0});
   }
 
-  const int64_t visible = visibility.keys_of(first_query + queries - 1);
-  for (int64_t first = 0; first < visible; first += key_block) {
+  const int64_t visible = visibility.end_key_of(first_query + queries - 1);
+  const int64_t begin = visibility.first_key_of(first_query) / key_block * key_block;
+  for (int64_t first = begin; first < visible; first += key_block) {
     const int64_t keys = std::min(key_block, visible - first);
     const KeyBlock<C> block{rows_of(k + first * p.k_stride, p.k_stride, k_rows, keys, d, d),
                             rows_of(v + first * p.v_stride, p.v_stride, v_rows, keys, d, d), first};
     for (int64_t t = 0; t < tiles; ++t) {
       attend(state[t], block, visibility, first_query + t * width, std::min(width, queries - t * width), keys, d,
-             scores);
+             static_cast<C>(p.softcap), scores);
     }
   }
 

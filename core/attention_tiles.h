@@ -123,6 +123,14 @@ template <bool UnitRow, class C> void multiply_columns(Product<C> p, int64_t row
 }
 inline double exponential(double x) { return math::exp(x); }
 
+// s = cap tanh(s / cap), for `rows` rows of one tile.
+template <class C> void soften(C* scores, int64_t rows, C cap) {
+  const C inverse = C{1} / cap;
+  const int64_t count = rows * tile_columns<C>;
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) scores[i] = cap * math::tanh(scores[i] * inverse);
+}
+
 // One stage of a square transpose: swaps blocks of size B between the rows i and i + B.
 template <class Vector, int B, int... I>
 [[gnu::always_inline]] inline void swap_blocks(Vector& x, Vector& y, std::integer_sequence<int, I...>) {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // One attention problem with its buffers, and the same in plain loops.
 #pragma once
+#include <doctest/doctest.h>
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/attention.h"
@@ -18,11 +21,15 @@ struct AttentionShape {
   int64_t batch = 1, heads = 1, kv_heads = 1, q_length = 1, k_length = 1, head_dim = 1;
   bool causal = true;
   bool packed = false;  // q, k and v in the rows of one buffer
+  int64_t window = 0;
+  double softcap = 0;
+  enum Mask { no_mask, shared_mask, batch_mask, head_mask, full_mask } mask = no_mask;  // what it is repeated over
 };
 
 inline std::string describe(const AttentionShape& s) {
-  return fmt::format("batch {} heads {}/{} q {} k {} dim {}{}{}", s.batch, s.heads, s.kv_heads, s.q_length, s.k_length,
-                     s.head_dim, s.causal ? " causal" : "", s.packed ? " packed" : "");
+  return fmt::format("batch {} heads {}/{} q {} k {} dim {}{}{} window {} softcap {} mask {}", s.batch, s.heads,
+                     s.kv_heads, s.q_length, s.k_length, s.head_dim, s.causal ? " causal" : "",
+                     s.packed ? " packed" : "", s.window, s.softcap, static_cast<int>(s.mask));
 }
 
 // The buffers of one problem, outputs poisoned with NaN.
@@ -32,6 +39,7 @@ template <class T> struct AttentionCase {
   std::vector<T> qkv, gradients;  // q, k and v one after another, or packed in rows
   std::vector<T> out, dout;
   std::vector<Accumulator<T>> lse;
+  std::vector<uint8_t> mask;  // a third hidden; some rows see everything, some nothing
 
   explicit AttentionCase(const AttentionShape& s, unsigned seed = 1, double size = 1)
       : shape(s), scale(1 / std::sqrt(static_cast<double>(s.head_dim))) {
@@ -47,6 +55,13 @@ template <class T> struct AttentionCase {
     dout.resize(out.size());
     for (T& x : dout) x = static_cast<T>(static_cast<Accumulator<T>>(normal(random) / size));
     gradients.resize(qkv.size());
+    if (s.mask != AttentionShape::no_mask) {
+      const int64_t rows = (mask_batches() * mask_heads()) * s.q_length;
+      for (int64_t row = 0; row < rows; ++row) {
+        const unsigned hidden = row % 7 == 3 ? 0 : row % 11 == 5 ? 12 : 4;  // of 12
+        for (int64_t j = 0; j < s.k_length; ++j) mask.push_back(random() % 12 < hidden ? 0 : uint8_t(1 + row % 3));
+      }
+    }
     poison();
   }
 
@@ -55,6 +70,21 @@ template <class T> struct AttentionCase {
     std::fill(out.begin(), out.end(), static_cast<T>(nan));
     std::fill(lse.begin(), lse.end(), nan);
     std::fill(gradients.begin(), gradients.end(), static_cast<T>(nan));
+  }
+
+  int64_t mask_batches() const {
+    return shape.mask == AttentionShape::batch_mask || shape.mask == AttentionShape::full_mask ? shape.batch : 1;
+  }
+  int64_t mask_heads() const {
+    return shape.mask == AttentionShape::head_mask || shape.mask == AttentionShape::full_mask ? shape.heads : 1;
+  }
+  bool sees(int64_t b, int64_t h, int64_t t, int64_t j) const {
+    const int64_t place = t + shape.k_length - shape.q_length;
+    if (shape.causal && j > place) return false;
+    if (shape.window > 0 && j <= place - shape.window) return false;
+    if (mask.empty()) return true;
+    const int64_t batch = mask_batches() > 1 ? b : 0, head = mask_heads() > 1 ? h : 0;
+    return mask[static_cast<size_t>(((batch * mask_heads() + head) * shape.q_length + t) * shape.k_length + j)] != 0;
   }
 
   int64_t row() const { return (shape.heads + 2 * shape.kv_heads) * shape.head_dim; }
@@ -79,6 +109,14 @@ template <class T> struct AttentionCase {
     Attention p{dtype_of<T>,    shape.batch,    shape.heads,    shape.kv_heads,
                 shape.q_length, shape.k_length, shape.head_dim, scale};
     p.causal = shape.causal;
+    p.window = shape.window;
+    p.softcap = shape.softcap;
+    if (!mask.empty()) {
+      p.mask = mask.data();
+      p.mask_stride = shape.k_length;
+      if (mask_heads() > 1) p.mask_head_stride = shape.q_length * p.mask_stride;
+      if (mask_batches() > 1) p.mask_batch_stride = mask_heads() * shape.q_length * p.mask_stride;
+    }
     p.q = qkv.data();
     p.k = qkv.data() + k_at();
     p.v = qkv.data() + v_at();
@@ -102,56 +140,73 @@ template <class T> struct AttentionCase {
   void backward() { attention_backward(Device::cpu(), problem()); }
 };
 
-// The same in plain long double loops.
-struct AttentionReference {
-  std::vector<long double> out, lse, gradients;
-};
+// What the reference computes in: more exact than the accumulator.
+template <class T> using Wide = std::conditional_t<std::is_same_v<T, double>, long double, double>;
 
-template <class T> AttentionReference reference(const AttentionCase<T>& c) {
+// The same in plain loops over the pairs that see each other.
+template <class T> struct AttentionReference { std::vector<Wide<T>> out, lse, gradients; };
+
+template <class T> AttentionReference<T> reference(const AttentionCase<T>& c) {
+  using W = Wide<T>;
   const AttentionShape& s = c.shape;
-  AttentionReference r;
-  r.out.assign(c.out.size(), 0);
-  r.lse.assign(c.lse.size(), -std::numeric_limits<long double>::infinity());
-  r.gradients.assign(c.qkv.size(), 0);
-  const auto x = [](const std::vector<T>& v, int64_t i) -> long double {
-    return static_cast<Accumulator<T>>(v[static_cast<size_t>(i)]);
+  const auto widened = [](const std::vector<T>& values) {
+    std::vector<W> wide;
+    for (const T& value : values) wide.push_back(static_cast<Accumulator<T>>(value));
+    return wide;
   };
-  const auto at = [](std::vector<long double>& v, int64_t i) -> long double& { return v[static_cast<size_t>(i)]; };
+  const std::vector<W> qkv = widened(c.qkv), dout = widened(c.dout);
+  AttentionReference<T> r;
+  r.out.assign(c.out.size(), 0);
+  r.lse.assign(c.lse.size(), -std::numeric_limits<W>::infinity());
+  r.gradients.assign(c.qkv.size(), 0);
+  struct Key {
+    const W *k, *v;
+    W *dk, *dv;
+    W p, slope;
+  };
+  std::vector<Key> keys;
+  const int64_t d = s.head_dim;
+  const auto dot = [d](const W* x, const W* y) {
+    W sum = 0;
+    for (int64_t i = 0; i < d; ++i) sum += x[i] * y[i];
+    return sum;
+  };
+  const auto add = [d](W* to, W factor, const W* x) {
+    for (int64_t i = 0; i < d; ++i) to[i] += factor * x[i];
+  };
   for (int64_t b = 0; b < s.batch; ++b) {
     for (int64_t h = 0; h < s.heads; ++h) {
       const int64_t g = h / (s.heads / s.kv_heads);
       for (int64_t t = 0; t < s.q_length; ++t) {
-        const int64_t keys = s.causal ? t + s.k_length - s.q_length + 1 : s.k_length;
-        if (keys <= 0) continue;
-        std::vector<long double> p(static_cast<size_t>(keys));
-        long double top = -std::numeric_limits<long double>::infinity(), sum = 0, dot = 0;
-        for (int64_t j = 0; j < keys; ++j) {
-          long double score = 0;
-          for (int64_t i = 0; i < s.head_dim; ++i) {
-            score += x(c.qkv, c.q_index(b, t, h, i)) * x(c.qkv, c.k_index(b, j, g, i));
+        const W* q = qkv.data() + c.q_index(b, t, h, 0);
+        const W* dy = dout.data() + c.out_index(b, t, h, 0);
+        W* out = r.out.data() + c.out_index(b, t, h, 0);
+        W* dq = r.gradients.data() + c.q_index(b, t, h, 0);
+        keys.clear();
+        W top = -std::numeric_limits<W>::infinity(), sum = 0;
+        for (int64_t j = 0; j < s.k_length; ++j) {
+          if (!c.sees(b, h, t, j)) continue;
+          const int64_t k = c.k_index(b, j, g, 0), v = c.v_index(b, j, g, 0);
+          W score = static_cast<W>(c.scale) * dot(q, qkv.data() + k), slope = 1;
+          if (s.softcap > 0) {
+            const W cap = static_cast<W>(s.softcap), tanh = std::tanh(score / cap);
+            score = cap * tanh;
+            slope = 1 - tanh * tanh;
           }
-          at(p, j) = score * c.scale;
-          top = std::max(top, at(p, j));
+          keys.push_back(
+              {qkv.data() + k, qkv.data() + v, r.gradients.data() + k, r.gradients.data() + v, score, slope});
+          top = std::max(top, score);
         }
-        for (long double& y : p) sum += y = std::exp(y - top);
-        for (long double& y : p) y /= sum;
-        at(r.lse, (b * s.heads + h) * s.q_length + t) = top + std::log(sum);
-        for (int64_t i = 0; i < s.head_dim; ++i) {
-          long double& o = at(r.out, c.out_index(b, t, h, i));
-          for (int64_t j = 0; j < keys; ++j) o += at(p, j) * x(c.qkv, c.v_index(b, j, g, i));
-          dot += o * x(c.dout, c.out_index(b, t, h, i));
-        }
-        for (int64_t j = 0; j < keys; ++j) {
-          long double dp = 0;
-          for (int64_t i = 0; i < s.head_dim; ++i) {
-            dp += x(c.dout, c.out_index(b, t, h, i)) * x(c.qkv, c.v_index(b, j, g, i));
-          }
-          const long double ds = at(p, j) * (dp - dot) * c.scale;
-          for (int64_t i = 0; i < s.head_dim; ++i) {
-            at(r.gradients, c.q_index(b, t, h, i)) += ds * x(c.qkv, c.k_index(b, j, g, i));
-            at(r.gradients, c.k_index(b, j, g, i)) += ds * x(c.qkv, c.q_index(b, t, h, i));
-            at(r.gradients, c.v_index(b, j, g, i)) += at(p, j) * x(c.dout, c.out_index(b, t, h, i));
-          }
+        if (keys.empty()) continue;
+        for (Key& key : keys) sum += key.p = std::exp(key.p - top);
+        r.lse[static_cast<size_t>((b * s.heads + h) * s.q_length + t)] = top + std::log(sum);
+        for (Key& key : keys) add(out, key.p /= sum, key.v);
+        const W mean = dot(out, dy);
+        for (const Key& key : keys) {
+          const W ds = key.p * (dot(dy, key.v) - mean) * key.slope * static_cast<W>(c.scale);
+          add(dq, ds, key.k);
+          add(key.dk, ds, q);
+          add(key.dv, key.p, dy);
         }
       }
     }
@@ -160,16 +215,38 @@ template <class T> AttentionReference reference(const AttentionCase<T>& c) {
 }
 
 // The largest difference, NaN where one is NaN and the other is not; equal infinities don't differ.
-template <class T> double difference(const std::vector<T>& got, const std::vector<long double>& expected) {
+template <class T, class W> double difference(const std::vector<T>& got, const std::vector<W>& expected) {
   double largest = 0;
   for (size_t i = 0; i < got.size(); ++i) {
-    const auto value = static_cast<long double>(static_cast<Accumulator<T>>(got[i]));
+    const auto value = static_cast<W>(static_cast<Accumulator<T>>(got[i]));
     if (value == expected[i]) continue;
     const auto error = static_cast<double>(std::abs(value - expected[i]));
     if (!(error <= largest)) largest = error;
     if (std::isnan(largest)) break;
   }
   return largest;
+}
+
+template <class T> void compare(const AttentionShape& shape, double tolerance, double gradient_tolerance) {
+  CAPTURE(describe(shape));
+  AttentionCase<T> c(shape);
+  c.forward();
+  const AttentionReference<T> r = reference(c);
+  CHECK(difference(c.out, r.out) <= tolerance);
+  CHECK(difference(c.lse, r.lse) <= (dtype_of<T> == Dtype::f64 ? tolerance : 4e-6));
+  if (shape.packed && shape.q_length != shape.k_length) return;
+  c.backward();
+  CHECK(difference(c.gradients, r.gradients) <= gradient_tolerance);
+}
+
+inline void compare_all(const AttentionShape& shape) {
+  compare<double>(shape, 1e-13, 1e-12);
+  compare<float>(shape, 4e-6, 4e-5);
+  compare<bf16>(shape, 0.02, 0.15);
+}
+
+template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 }  // namespace moxie::testing

@@ -25,6 +25,21 @@ struct Operand {
   }
 };
 
+bool sees(const Case& c, int64_t b, int64_t h, int64_t t, int64_t s) {
+  const int64_t place = t + c.keys - c.time;
+  if (c.options.causal && s > place) return false;
+  if (c.options.window > 0 && s <= place - c.options.window) return false;
+  const Array& mask = c.options.mask;
+  if (!mask.defined()) return true;
+  int64_t at = 0;
+  const int64_t index[] = {b, h, t, s}, first = 4 - mask.shape().rank();
+  for (int64_t i = first; i < 4; ++i) {
+    const int64_t size = mask.shape()[i - first];
+    at = at * size + (size == 1 ? 0 : index[i]);
+  }
+  return mask.data<uint8_t>()[at] != 0;
+}
+
 Numbers attend(const Case& c, const Operand& q, const Operand& k, const Operand& v) {
   Numbers out({c.batch, c.time, c.heads, c.head_dim});
   const double scale = c.options.scale > 0 ? c.options.scale : 1 / std::sqrt(static_cast<double>(c.head_dim));
@@ -32,17 +47,20 @@ Numbers attend(const Case& c, const Operand& q, const Operand& k, const Operand&
   for (int64_t b = 0; b < c.batch; ++b)
     for (int64_t t = 0; t < c.time; ++t)
       for (int64_t h = 0; h < c.heads; ++h) {
-        const int64_t seen = c.options.causal ? std::clamp<int64_t>(t + c.keys - c.time + 1, 0, c.keys) : c.keys;
         const int64_t kv = h / (c.heads / c.kv_heads);
-        std::vector<double> weight(static_cast<size_t>(seen));
+        std::vector<double> weight(static_cast<size_t>(c.keys));
         double total = 0;
-        for (int64_t s = 0; s < seen; ++s) {
+        for (int64_t s = 0; s < c.keys; ++s) {
+          if (!sees(c, b, h, t, s)) continue;
           double score = 0;
           for (int64_t i = 0; i < c.head_dim; ++i) score += q(b, t, h, i) * k(b, s, kv, i);
-          total += weight[static_cast<size_t>(s)] = std::exp(scale * score);
+          score *= scale;
+          if (c.options.softcap > 0) score = c.options.softcap * std::tanh(score / c.options.softcap);
+          total += weight[static_cast<size_t>(s)] = std::exp(score);
         }
         for (int64_t i = 0; i < c.head_dim; ++i, ++at)
-          for (int64_t s = 0; s < seen; ++s) out[at] += weight[static_cast<size_t>(s)] / total * v(b, s, kv, i);
+          for (int64_t s = 0; s < c.keys; ++s)
+            if (total > 0) out[at] += weight[static_cast<size_t>(s)] / total * v(b, s, kv, i);
       }
   return out;
 }
@@ -77,13 +95,51 @@ TEST_CASE("attention") {
   }
 }
 
+// Half of the pairs hidden; the queries of the last position see nothing.
+Array half_mask(const Shape& shape) {
+  const std::vector<int32_t> drawn = random_indices(shape, 2).to_vector<int32_t>();
+  const auto keys = static_cast<size_t>(shape[-1]), queries = static_cast<size_t>(shape[-2]);
+  std::vector<uint8_t> mask;
+  for (size_t i = 0; i < drawn.size(); ++i)
+    mask.push_back(queries > 2 && i / keys % queries == queries - 1 ? 0 : static_cast<uint8_t>(drawn[i]));
+  return Array::from(mask, shape);
+}
+
+TEST_CASE("attention: window, softcap and mask") {
+  for (const Case& c : {Case{2, 5, 5, 2, 1, 3, {.window = 2}}, Case{1, 4, 7, 2, 2, 2, {.window = 3, .softcap = 0.8}},
+                        Case{1, 70, 140, 2, 1, 4, {.window = 50}}, Case{1, 5, 5, 2, 2, 3, {.softcap = 1.5}},
+                        Case{1, 2, 33, 2, 1, 4, {.causal = false, .softcap = 1}},
+                        Case{2, 4, 5, 2, 1, 3, {.causal = false, .mask = half_mask({4, 5})}},
+                        Case{2, 4, 4, 2, 2, 3, {.mask = half_mask({2, 1, 4, 4})}},
+                        Case{2, 3, 5, 4, 2, 2, {.causal = false, .mask = half_mask({1, 4, 3, 5})}},
+                        Case{3, 4, 6, 2, 2, 4, {.causal = false, .mask = half_mask({3, 1, 1, 6})}},
+                        Case{2, 33, 65, 2, 1, 4, {.window = 20, .softcap = 2, .mask = half_mask({2, 2, 33, 65})}},
+                        Case{1, 1, 130, 2, 1, 8, {.window = 20, .softcap = 2, .mask = half_mask({1, 130})}},
+                        Case{0, 3, 3, 2, 1, 2, {.window = 2, .mask = half_mask({0, 2, 3, 3})}}})
+    run({.covers = "attention(Tensor, Tensor, Tensor, AttentionOptions)",
+         .name = fmt::format("window {}, softcap {}, mask {}", c.options.window, c.options.softcap,
+                             c.options.mask.defined() ? fmt::format("{}", c.options.mask.shape()) : "none"),
+         .function = [=](std::span<const Tensor> x) { return attention(x[0], x[1], x[2], c.options); },
+         .reference =
+             [=](std::span<const Numbers> x) {
+               return attend(c, {x[0], c.time, c.heads, 0, c.head_dim}, {x[1], c.keys, c.kv_heads, 0, c.head_dim},
+                             {x[2], c.keys, c.kv_heads, 0, c.head_dim});
+             },
+         .inputs = {{{c.batch, c.time, c.heads, c.head_dim}},
+                    {{c.batch, c.keys, c.kv_heads, c.head_dim}},
+                    {{c.batch, c.keys, c.kv_heads, c.head_dim}}},
+         .tolerances = tolerances});
+}
+
 TEST_CASE("packed_attention") {
   for (const Case& c : {Case{1, 1, 1, 1, 1, 1}, Case{2, 3, 3, 2, 2, 4}, Case{2, 3, 3, 4, 2, 2}, Case{1, 5, 5, 3, 1, 3},
                         Case{0, 3, 3, 2, 1, 4}, Case{2, 0, 0, 2, 2, 4}, Case{2, 33, 33, 4, 2, 16},
-                        Case{1, 130, 130, 2, 1, 8}, Case{1, 1025, 1025, 1, 1, 2}})
+                        Case{1, 130, 130, 2, 1, 8}, Case{1, 1025, 1025, 1, 1, 2},
+                        Case{2, 6, 6, 2, 1, 3, {.window = 3, .softcap = 1, .mask = half_mask({2, 1, 6, 6})}}})
     for (const bool causal : {true, false}) {
       Case with = c;
       with.options.causal = causal;
+      if (!causal) with.options.window = 0;
       const int64_t row = c.heads + 2 * c.kv_heads;
       run({.covers = "packed_attention(Tensor, int64_t, int64_t, AttentionOptions)",
            .name = causal ? "causal" : "full",

@@ -332,6 +332,16 @@ TEST_CASE("errors: attention") {
        },
        "attention: scale must not be negative, got -1"},
       {[] {
+         attention(of({1, 2, 4, 8}), of({1, 3, 4, 8}), of({1, 3, 4, 8}), {.mask = Array::zeros({3, 2}, {Dtype::u8})});
+       },
+       "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of [1, 4, 2, 3], where each but keys may "
+       "be 1, got u8 [3, 2]"},
+      {[] {
+         attention(of({1, 2, 4, 8}), of({1, 2, 4, 8}), of({1, 2, 4, 8}), {.mask = Array::zeros({2, 2})});
+       },
+       "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of [1, 4, 2, 2], where each but keys may "
+       "be 1, got f32 [2, 2]"},
+      {[] {
          packed_attention(of({1, 2, 7, 8}), 4, 2);
        },
        "packed_attention: qkv must be [batch, time, heads + 2 kv_heads = 8, head_dim], got [1, 2, 7, 8]"},

@@ -10,15 +10,14 @@ namespace moxie {
 namespace {
 
 // Sizes of a problem whose q, k and v are arrays of their own, [batch, time, heads, head_dim].
-Attention separate_problem(const Shape& q, const Shape& k, Dtype dtype, AttentionOptions options) {
+Attention separate_problem(const Shape& q, const Shape& k, Dtype dtype) {
   Attention problem{.dtype = dtype,
                     .batch = q[0],
                     .heads = q[2],
                     .kv_heads = k[2],
                     .q_length = q[1],
                     .k_length = k[1],
-                    .head_dim = q[3],
-                    .causal = options.causal};
+                    .head_dim = q[3]};
   problem.q_stride = problem.out_stride = q[2] * q[3];
   problem.k_stride = problem.v_stride = k[2] * k[3];
   problem.q_batch_stride = problem.out_batch_stride = q[1] * problem.q_stride;
@@ -27,15 +26,14 @@ Attention separate_problem(const Shape& q, const Shape& k, Dtype dtype, Attentio
 }
 
 // Sizes of a problem whose q, k and v lie side by side in one array, [batch, time, heads + 2 kv_heads, head_dim].
-Attention packed_problem(const Shape& qkv, int64_t heads, int64_t kv_heads, Dtype dtype, AttentionOptions options) {
+Attention packed_problem(const Shape& qkv, int64_t heads, int64_t kv_heads, Dtype dtype) {
   Attention problem{.dtype = dtype,
                     .batch = qkv[0],
                     .heads = heads,
                     .kv_heads = kv_heads,
                     .q_length = qkv[1],
                     .k_length = qkv[1],
-                    .head_dim = qkv[3],
-                    .causal = options.causal};
+                    .head_dim = qkv[3]};
   problem.q_stride = problem.k_stride = problem.v_stride = qkv[2] * qkv[3];
   problem.q_batch_stride = problem.k_batch_stride = problem.v_batch_stride = qkv[1] * problem.q_stride;
   problem.out_stride = heads * qkv[3];
@@ -43,9 +41,31 @@ Attention packed_problem(const Shape& qkv, int64_t heads, int64_t kv_heads, Dtyp
   return problem;
 }
 
-void set_scale(Attention& problem, AttentionOptions options) {
+void set_mask(Attention& problem, const Array& mask, Device device) {
+  const Shape& s = mask.shape();
+  const Shape full = s.rank() == 4 ? s : s.rank() == 2 ? Shape{1, 1, s[0], s[1]} : Shape{0, 0, 0, 0};
+  const auto fits = [&](int64_t i, int64_t size) { return full[i] == 1 || full[i] == size; };
+  check(
+      mask.dtype() == Dtype::u8 && s.rank() > 0 && fits(0, problem.batch) && fits(1, problem.heads) &&
+          fits(2, problem.q_length) && full[3] == problem.k_length,
+      "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of {}, where each but keys may be 1, got "
+      "{} {}",
+      Shape{problem.batch, problem.heads, problem.q_length, problem.k_length}, name_of(mask.dtype()), s);
+  check(mask.device() == device, "attention: mask is on {} and q on {}; move one with .to(device)",
+        mask.device().name(), device.name());
+  problem.mask = mask.data<uint8_t>();
+  problem.mask_stride = full[2] == 1 ? 0 : full[3];
+  problem.mask_head_stride = full[1] == 1 ? 0 : full[2] * full[3];
+  problem.mask_batch_stride = full[0] == 1 ? 0 : full[1] * full[2] * full[3];
+}
+
+void set_options(Attention& problem, const AttentionOptions& options, Device device) {
   check(options.scale >= 0, "attention: scale must not be negative, got {}", options.scale);
   problem.scale = options.scale > 0 ? options.scale : 1 / std::sqrt(static_cast<double>(problem.head_dim));
+  problem.causal = options.causal;
+  problem.window = options.window;
+  problem.softcap = options.softcap;
+  if (options.mask.defined()) set_mask(problem, options.mask, device);
 }
 
 // Where k and v begin in a packed array of `problem`, in bytes from q.
@@ -85,7 +105,7 @@ void check_heads(int64_t heads, int64_t kv_heads) {
 
 }  // namespace
 
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, AttentionOptions options) {
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
   check_same_kind("attention", q.value(), "q", k.value(), "k");
   check_same_kind("attention", q.value(), "q", v.value(), "v");
   check(q.shape().rank() == 4 && k.shape().rank() == 4 && k.shape() == v.shape() && q.dim(0) == k.dim(0) &&
@@ -94,44 +114,45 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, AttentionOpt
         "{}, v {}",
         q.shape(), k.shape(), v.shape());
   check_heads(q.dim(2), k.dim(2));
-  Attention problem = separate_problem(q.shape(), k.shape(), q.dtype(), options);
-  set_scale(problem, options);
+  Attention problem = separate_problem(q.shape(), k.shape(), q.dtype());
+  set_options(problem, options, q.device());
   problem.q = q.value().raw(), problem.k = k.value().raw(), problem.v = v.value().raw();
   const Result result = forward(problem, q.value());
   // The closure keeps the arrays that the problem points into.
-  return record(
-      "attention", result.out, {q, k, v},
-      [problem, result, q = q.value(), k = k.value(), v = v.value()](std::span<const Array> dy, Grads& grads) {
-        const Array dq = Array::empty(q.shape(), q.options()), dk = Array::empty(k.shape(), k.options()),
-                    dv = Array::empty(v.shape(), v.options());
-        AttentionBackward backward = backward_problem(problem, dy[0]);
-        backward.dq = dq.raw(), backward.dk = dk.raw(), backward.dv = dv.raw();
-        attention_backward(q.device(), backward);
-        if (grads.needs(0)) grads.give(0, dq);
-        if (grads.needs(1)) grads.give(1, dk);
-        if (grads.needs(2)) grads.give(2, dv);
-      });
+  return record("attention", result.out, {q, k, v},
+                [problem, result, mask = options.mask, q = q.value(), k = k.value(), v = v.value()](
+                    std::span<const Array> dy, Grads& grads) {
+                  const Array dq = Array::empty(q.shape(), q.options()), dk = Array::empty(k.shape(), k.options()),
+                              dv = Array::empty(v.shape(), v.options());
+                  AttentionBackward backward = backward_problem(problem, dy[0]);
+                  backward.dq = dq.raw(), backward.dk = dk.raw(), backward.dv = dv.raw();
+                  attention_backward(q.device(), backward);
+                  if (grads.needs(0)) grads.give(0, dq);
+                  if (grads.needs(1)) grads.give(1, dk);
+                  if (grads.needs(2)) grads.give(2, dv);
+                });
 }
 
-Tensor packed_attention(const Tensor& qkv, int64_t heads, int64_t kv_heads, AttentionOptions options) {
+Tensor packed_attention(const Tensor& qkv, int64_t heads, int64_t kv_heads, const AttentionOptions& options) {
   check_heads(heads, kv_heads);
   check(qkv.shape().rank() == 4 && qkv.dim(2) == heads + 2 * kv_heads,
         "packed_attention: qkv must be [batch, time, heads + 2 kv_heads = {}, head_dim], got {}", heads + 2 * kv_heads,
         qkv.shape());
-  Attention problem = packed_problem(qkv.shape(), heads, kv_heads, qkv.dtype(), options);
-  set_scale(problem, options);
+  Attention problem = packed_problem(qkv.shape(), heads, kv_heads, qkv.dtype());
+  set_options(problem, options, qkv.device());
   const PackedOffsets offsets(problem);
   const std::byte* base = qkv.value().raw();
   problem.q = base, problem.k = base + offsets.k, problem.v = base + offsets.v;
   const Result result = forward(problem, qkv.value());
-  return record("packed_attention", result.out, {qkv},
-                [problem, result, offsets, qkv = qkv.value()](std::span<const Array> dy, Grads& grads) {
-                  const Array dqkv = Array::empty(qkv.shape(), qkv.options());
-                  AttentionBackward backward = backward_problem(problem, dy[0]);
-                  backward.dq = dqkv.raw(), backward.dk = dqkv.raw() + offsets.k, backward.dv = dqkv.raw() + offsets.v;
-                  attention_backward(qkv.device(), backward);
-                  grads.give(0, dqkv);
-                });
+  return record(
+      "packed_attention", result.out, {qkv},
+      [problem, result, offsets, mask = options.mask, qkv = qkv.value()](std::span<const Array> dy, Grads& grads) {
+        const Array dqkv = Array::empty(qkv.shape(), qkv.options());
+        AttentionBackward backward = backward_problem(problem, dy[0]);
+        backward.dq = dqkv.raw(), backward.dk = dqkv.raw() + offsets.k, backward.dv = dqkv.raw() + offsets.v;
+        attention_backward(qkv.device(), backward);
+        grads.give(0, dqkv);
+      });
 }
 
 }  // namespace moxie
