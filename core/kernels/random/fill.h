@@ -5,33 +5,26 @@
 
 namespace moxie {
 
-// y = scale z with z standard normal
-struct FillNormal {
+// y = scale v, where v is drawn by each_normal or, stretched to (-1, 1), by each_uniform
+enum class Distribution { normal, uniform };
+template <Distribution D> struct Fill {
   float* y;
   int64_t numel;
   float scale;
   RandomKey key;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
-    float* out = y + row * elementwise_row;
+    const int64_t first = row * elementwise_row, n = elementwise_count(numel, row);
+    float* out = y + first;
     const float factor = scale;
-    each_normal(team, key, static_cast<uint64_t>(row * elementwise_row), elementwise_count(numel, row),
-                [=](int64_t i, float z) { out[i] = factor * z; });
+    if constexpr (D == Distribution::normal)
+      each_normal(team, key, static_cast<uint64_t>(first), n, [=](int64_t i, float z) { out[i] = factor * z; });
+    else
+      each_uniform(team, key, static_cast<uint64_t>(first), n,
+                   [=](int64_t i, float u) { out[i] = factor * (2 * u - 1); });
   }
 };
-
-// y uniform in (-scale, scale)
-struct FillUniform {
-  float* y;
-  int64_t numel;
-  float scale;
-  RandomKey key;
-  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
-    float* out = y + row * elementwise_row;
-    const float factor = scale;
-    each_uniform(team, key, static_cast<uint64_t>(row * elementwise_row), elementwise_count(numel, row),
-                 [=](int64_t i, float u) { out[i] = factor * (2 * u - 1); });
-  }
-};
+using FillNormal = Fill<Distribution::normal>;
+using FillUniform = Fill<Distribution::uniform>;
 
 // y = scale z with z standard normal, drawn again (under the next step of the key) while |z| > cut
 struct FillTruncatedNormal {
