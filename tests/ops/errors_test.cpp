@@ -335,12 +335,12 @@ TEST_CASE("errors: attention") {
          attention(of({1, 2, 4, 8}), of({1, 3, 4, 8}), of({1, 3, 4, 8}), {.mask = Array::zeros({3, 2}, {Dtype::u8})});
        },
        "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of [1, 4, 2, 3], where each but keys may "
-       "be 1, got u8 [3, 2]"},
+       "be 1, on cpu, got u8 [3, 2] on cpu"},
       {[] {
          attention(of({1, 2, 4, 8}), of({1, 2, 4, 8}), of({1, 2, 4, 8}), {.mask = Array::zeros({2, 2})});
        },
        "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of [1, 4, 2, 2], where each but keys may "
-       "be 1, got f32 [2, 2]"},
+       "be 1, on cpu, got f32 [2, 2] on cpu"},
       {[] {
          packed_attention(of({1, 2, 7, 8}), 4, 2);
        },

@@ -45,14 +45,12 @@ void set_mask(Attention& problem, const Array& mask, Device device) {
   const Shape& s = mask.shape();
   const Shape full = s.rank() == 4 ? s : s.rank() == 2 ? Shape{1, 1, s[0], s[1]} : Shape{0, 0, 0, 0};
   const auto fits = [&](int64_t i, int64_t size) { return full[i] == 1 || full[i] == size; };
-  check(
-      mask.dtype() == Dtype::u8 && s.rank() > 0 && fits(0, problem.batch) && fits(1, problem.heads) &&
-          fits(2, problem.q_length) && full[3] == problem.k_length,
-      "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of {}, where each but keys may be 1, got "
-      "{} {}",
-      Shape{problem.batch, problem.heads, problem.q_length, problem.k_length}, name_of(mask.dtype()), s);
-  check(mask.device() == device, "attention: mask is on {} and q on {}; move one with .to(device)",
-        mask.device().name(), device.name());
+  check(mask.dtype() == Dtype::u8 && mask.device() == device && s.rank() > 0 && fits(0, problem.batch) &&
+            fits(1, problem.heads) && fits(2, problem.q_length) && full[3] == problem.k_length,
+        "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of {}, where each but keys may be 1, on "
+        "{}, got {} {} on {}",
+        Shape{problem.batch, problem.heads, problem.q_length, problem.k_length}, device.name(), name_of(mask.dtype()),
+        s, mask.device().name());
   problem.mask = mask.data<uint8_t>();
   problem.mask_stride = full[2] == 1 ? 0 : full[3];
   problem.mask_head_stride = full[1] == 1 ? 0 : full[2] * full[3];
