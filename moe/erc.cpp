@@ -6,6 +6,7 @@
 #include "autograd/record.h"
 #include "core/gemm.h"
 #include "core/kernels/elementwise/binary.h"
+#include "core/kernels/reduce/scale_total.h"
 #include "core/launch.h"
 #include "core/reduce.h"
 #include "moe/dispatch.h"
@@ -212,10 +213,13 @@ Array erc_bound(const Array& router) {
   check(router.shape().rank() == 2, "erc_bound: router must be [experts, width], got {}", router.shape());
   check(router.dtype() == Dtype::f32 || router.dtype() == Dtype::f64, "erc_bound: router must be f32 or f64, got {}",
         name_of(router.dtype()));
-  const Array epsilon = Array::empty({router.shape()[0]}, router.options());
+  const int64_t experts = router.shape()[0], width = router.shape()[1];
+  const Array distances = Array::empty({experts, experts}, router.options());
+  const Array epsilon = Array::empty({experts}, router.options());
   dispatch_statistics(router.dtype(), [&]<class T>(T) {
-    const ErcBound<T> kernel{router.data<T>(), epsilon.data<T>(), router.shape()[0], router.shape()[1]};
-    for_rows(router.device(), kernel, router.shape()[0], router.numel());
+    const ErcDistances<T> each{router.data<T>(), distances.data<T>(), experts, width};
+    for_rows(router.device(), each, experts * experts, width);
+    for_rows(router.device(), ErcBound<T>{distances.data<T>(), epsilon.data<T>(), experts}, experts, experts);
   });
   return epsilon;
 }
@@ -253,7 +257,8 @@ Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const 
   const Array partial = Array::empty({n}, router.options()), loss = Array::empty({}, router.options());
   dispatch_statistics(router.dtype(), [&]<class T>(T) {
     for_rows(router.device(), ErcHinge<T>{saved.matrix.data<T>(), partial.data<T>(), n, T(alpha)}, n, n);
-    *loss.data<T>() = *reduce_sum(partial, 1, n, 1).data<T>() / static_cast<T>(n * n);
+    const Array total = reduce_sum(partial, 1, n, 1);
+    for_rows(router.device(), ScaleTotal<T>{total.data<T>(), loss.data<T>(), 1, static_cast<double>(n * n)}, 1, 1);
   });
   return record("erc_loss", loss, {router, gate}, [problem, saved](std::span<const Array> dloss, Grads& grads) {
     backward(problem, saved, dloss[0], grads);

@@ -93,8 +93,8 @@ Block::Output Block::operator()(const Tensor& x, const nn::Context& context, nn:
   return {y, std::move(output)};
 }
 
-LanguageModel::LanguageModel(const LanguageModelOptions& wanted, uint64_t seed)
-    : LanguageModel(completed(wanted), nn::Initializer(seed)) {}
+LanguageModel::LanguageModel(const LanguageModelOptions& wanted, uint64_t seed, Device device)
+    : LanguageModel(completed(wanted), nn::Initializer(seed, device)) {}
 
 LanguageModel::LanguageModel(const LanguageModelOptions& complete, nn::Initializer init)
     : options(complete),
@@ -105,6 +105,7 @@ LanguageModel::LanguageModel(const LanguageModelOptions& complete, nn::Initializ
   head = options.tie_embeddings
              ? embedding.weight.tie()
              : nn::Parameter(init.normal({options.vocabulary, options.width}, 0.02), {.table = true});
+  nn::to(*this, init.device());  // norms start on the CPU
 }
 
 LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Context& context,

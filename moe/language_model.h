@@ -74,8 +74,11 @@ struct LanguageModel {
   nn::RmsNorm norm;
   nn::Parameter head;  // [vocabulary, width]; the embedding's weight where tied
 
-  // Throws std::invalid_argument naming the first impossible option. The same seed gives the same parameters.
-  LanguageModel(const LanguageModelOptions& wanted, uint64_t seed);
+  // Throws std::invalid_argument naming the first impossible option. The same seed gives the same parameters, drawn on
+  // `device` (nn::Initializer).
+  LanguageModel(const LanguageModelOptions& wanted, uint64_t seed, Device device = Device::cpu());
+  // Where the parameters are, and the tokens must be.
+  Device device() const { return head.value().device(); }
 
   // tokens [batch, time] (i32) -> logits [batch, time, vocabulary]. `caches`, one per block, continue earlier tokens.
   Tensor operator()(const Array& tokens, const nn::Context& context,

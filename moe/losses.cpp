@@ -3,23 +3,29 @@
 
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"
+#include "core/kernels/reduce/scale_total.h"
 #include "core/reduce.h"
 #include "moe/dispatch.h"
 #include "moe/kernels/balance.h"
+#include "moe/kernels/routing.h"
 
 namespace moxie::moe {
 namespace {
 
-// scale * load of a routing as an array of the scores' kind, [experts]
-Array scaled_load(const std::vector<double>& load, double scale, Options options) {
-  std::vector<double> values;
-  for (const double count : load) values.push_back(scale * count);
-  return Array::from(values, {static_cast<int64_t>(values.size())}).to(options.dtype).to(options.device);
-}
-
-std::vector<double> load_of(const Routing& routing) {
-  const std::vector<int64_t> counts = routing.load();
-  return {counts.begin(), counts.end()};
+// scale times the mean load of some layers, [experts], as an array of the scores' kind. Stays on the device.
+Array scaled_load(std::span<const Routing> layers, double scale) {
+  const Options kind = layers[0].scores.options();
+  const int64_t experts = layers[0].experts;
+  const Array mean = Array::empty({experts}, {Dtype::f64, kind.device}), scaled = Array::empty({experts}, kind);
+  for (size_t i = 0; i < layers.size(); ++i)
+    for_rows(kind.device,
+             AddLoad{layers[i].offsets.data<int32_t>(), mean.data<double>(), experts,
+                     static_cast<double>(layers.size()), i > 0},
+             1, experts);
+  dispatch_statistics(kind.dtype, [&]<class T>(T) {
+    for_rows(kind.device, ScaleLoad<T>{mean.data<double>(), scaled.data<T>(), experts, scale}, 1, experts);
+  });
+  return scaled;
 }
 
 bool nothing_to_see(std::span<const Routing> layers) { return layers.empty() || layers[0].tokens == 0; }
@@ -56,11 +62,12 @@ Tensor weighted_share(const Tensor& scores, const Array& load) {
   const int64_t tokens = scores.dim(0), experts = scores.dim(1);
   const Array value = Array::empty({tokens}, scores.options());
   const double share = tokens == 0 ? 0 : 1 / static_cast<double>(tokens);
-  Array loss;
+  const Array loss = Array::empty({}, scores.options());
   dispatch_statistics(scores.dtype(), [&]<class T>(T) {
     const WeightedShare<T> kernel{scores.value().data<T>(), load.data<T>(), value.data<T>(), experts};
     for_rows(scores.device(), kernel, tokens, experts);
-    loss = Array::full({}, static_cast<double>(*reduce_sum(value, 1, tokens, 1).data<T>()) * share, scores.options());
+    const Array total = reduce_sum(value, 1, tokens, 1);
+    for_rows(scores.device(), ScaleTotal<T>{total.data<T>(), loss.data<T>(), share, 1}, 1, 1);
   });
   return record("weighted_share", loss, {scores},
                 [z = scores.value(), load, value, share](std::span<const Array> dy, Grads& grads) {
@@ -81,17 +88,14 @@ Tensor balance_loss(std::span<const Routing> layers, BalanceNormalization normal
     check(routing.scores.shape() == layers[0].scores.shape() && routing.top_k == layers[0].top_k,
           "balance_loss: layers must agree in tokens, experts and top_k, got {} top {} and {} top {}",
           layers[0].scores.shape(), layers[0].top_k, routing.scores.shape(), routing.top_k);
-  std::vector<double> joined(static_cast<size_t>(layers[0].experts));
-  for (const Routing& routing : layers) {
-    const std::vector<double> load = load_of(routing);
-    for (size_t e = 0; e < joined.size(); ++e) joined[e] += load[e] / static_cast<double>(layers.size());
-  }
   std::vector<Tensor> terms;
-  for (const Routing& routing : layers) {
-    const bool per_layer = normalization == BalanceNormalization::switch_;
-    const double scale = experts / (per_layer ? tokens * static_cast<double>(routing.top_k) : tokens);
-    terms.push_back(weighted_share(
-        routing.scores, scaled_load(per_layer ? load_of(routing) : joined, scale, routing.scores.options())));
+  if (normalization == BalanceNormalization::switch_) {
+    for (const Routing& routing : layers)
+      terms.push_back(weighted_share(
+          routing.scores, scaled_load({&routing, 1}, experts / (tokens * static_cast<double>(routing.top_k)))));
+  } else {
+    const Array joined = scaled_load(layers, experts / tokens);
+    for (const Routing& routing : layers) terms.push_back(weighted_share(routing.scores, joined));
   }
   return mean_of(terms);
 }

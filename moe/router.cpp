@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "autograd/ops.h"
+#include "moe/choose.h"
 #include "moe/cosine_scores.h"
 
 namespace moxie::moe {
@@ -96,10 +97,12 @@ Router::Router(int64_t width, const RouterOptions& wanted, nn::Initializer& init
   check_options(options);
   const int64_t space = options.projection > 0 ? options.projection : width;
   weight = nn::Parameter(init.normal({options.experts, space}, 1 / std::sqrt(static_cast<double>(space))));
-  if (options.bias) bias = nn::Parameter(Array::zeros({options.experts}), {.decay = false});
+  if (options.bias) bias = nn::Parameter(init.constant({options.experts}, 0), {.decay = false});
   if (options.projection > 0) projection.emplace(width, space, init, options.projection_bias);
-  if (options.learned_temperature) log_scale = nn::Parameter(Array::full({1}, std::log(first_scale)), {.decay = false});
-  if (options.noise.kind == NoiseKind::learned) noise_weight = nn::Parameter(Array::zeros({options.experts, space}));
+  if (options.learned_temperature)
+    log_scale = nn::Parameter(init.constant({1}, std::log(first_scale)), {.decay = false});
+  if (options.noise.kind == NoiseKind::learned)
+    noise_weight = nn::Parameter(init.constant({options.experts, space}, 0));
 }
 
 // What scores are made from, in the statistics' dtype: x, jittered and projected where that is wanted.
@@ -158,7 +161,7 @@ Routing Router::operator()(const Tensor& x, const nn::Context& context) const {
 Routing route(const Tensor& scores, const Tensor& bias, int64_t top_k, Weighting weighting, const Tensor& noisy,
               bool selection_only) {
   check(scores.shape().rank() == 2, "route: scores must be [tokens, experts], got {}", scores.shape());
-  const int64_t tokens = scores.dim(0), experts = scores.dim(1);
+  const int64_t experts = scores.dim(1);
   check(top_k >= 1 && top_k <= experts, "route: top_k must be between 1 and experts, got top_k = {}, experts = {}",
         top_k, experts);
   check(!bias.defined() || bias.shape() == Shape({experts}), "route: bias must be [experts = {}], got {}", experts,
@@ -167,21 +170,11 @@ Routing route(const Tensor& scores, const Tensor& bias, int64_t top_k, Weighting
         scores.shape(), noisy.shape());
   const Tensor& seen = noisy.defined() ? noisy : scores;   // by the selection
   const Tensor& weighed = selection_only ? scores : seen;  // by the softmax
-  const auto made = [&](const Tensor& weights, const Array& chosen) {
-    Routing routing = make_routing(scores, weights, chosen, experts);
-    routing.noisy_scores = noisy;
-    return routing;
-  };
   // A softmax over all, renormalized over the chosen, is the softmax over the chosen; this way nothing underflows.
-  if (weighting != Weighting::before_top_k) {
-    const TopK best = moxie::top_k(seen, top_k);
-    Tensor logits = selection_only ? gather(weighed, -1, best.indices) : best.values;
-    if (bias.defined())
-      logits = logits + reshape(embedding(reshape(bias, {experts, 1}), best.indices), {tokens, top_k});
-    return made(softmax(logits), best.indices);
-  }
-  const Array chosen = moxie::top_k(seen.detach(), top_k).indices;
-  return made(gather(softmax(bias.defined() ? weighed + bias : weighed), -1, chosen), chosen);
+  const Choice choice = choose_experts(seen, weighed, bias, top_k, weighting == Weighting::before_top_k);
+  Routing routing = make_routing(scores, choice.weights, choice.experts, experts);
+  routing.noisy_scores = noisy;
+  return routing;
 }
 
 }  // namespace moxie::moe

@@ -6,6 +6,7 @@
 #include "core/kernels/index/rows.h"
 #include "core/sort.h"
 #include "moe/kernels/combine.h"
+#include "moe/kernels/routing.h"
 
 namespace moxie::moe {
 namespace {
@@ -37,12 +38,14 @@ Routing without_tensors(const Routing& routing) {
 
 }  // namespace
 
-std::vector<int64_t> Routing::load() const {
+std::vector<int64_t> load_of(const Array& offsets) {
   const std::vector<int32_t> starts = offsets.to_vector<int32_t>();
   std::vector<int64_t> counts;
   for (size_t e = 0; e + 1 < starts.size(); ++e) counts.push_back(starts[e + 1] - starts[e]);
   return counts;
 }
+
+std::vector<int64_t> Routing::load() const { return load_of(offsets); }
 
 Routing make_routing(const Tensor& scores, const Tensor& weights, const Array& chosen, int64_t experts) {
   check(chosen.shape().rank() == 2 && weights.shape() == chosen.shape(),
@@ -62,13 +65,10 @@ Routing make_routing(const Tensor& scores, const Tensor& weights, const Array& c
   routing.offsets = sorted.offsets;
   routing.token_of_slot = Array::empty({chosen.numel()}, {Dtype::i32, chosen.device()});
   routing.slot_of_assignment = Array::empty(chosen.shape(), {Dtype::i32, chosen.device()});
-  const int32_t* order = sorted.order.data<int32_t>();
-  int32_t *token = routing.token_of_slot.data<int32_t>(), *slot = routing.slot_of_assignment.data<int32_t>();
-  const auto k = static_cast<int32_t>(routing.top_k);
-  for (int64_t place = 0; place < chosen.numel(); ++place) {
-    token[place] = order[place] / k;
-    slot[order[place]] = static_cast<int32_t>(place);
-  }
+  const AssignSlots kernel{sorted.order.data<int32_t>(), routing.token_of_slot.data<int32_t>(),
+                           routing.slot_of_assignment.data<int32_t>(), chosen.numel(),
+                           static_cast<int32_t>(routing.top_k)};
+  for_elements(chosen.device(), kernel, chosen.numel());
   return routing;
 }
 

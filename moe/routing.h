@@ -18,9 +18,12 @@ struct Routing {
   Tensor noisy_scores = {};       // [tokens, experts], what selection saw; undefined without noise on the scores
   Tensor deviation = {};          // [tokens, experts], of that noise where it is normal: gaussian and learned
 
-  // Assignments per expert.
+  // Assignments per expert; waits for the device.
   std::vector<int64_t> load() const;
 };
+
+// Assignments per expert, from a routing's offsets [experts + 1]; waits for their device.
+std::vector<int64_t> load_of(const Array& offsets);
 
 // Sorts the assignments by expert (stable counting sort). chosen [tokens, top_k] i32, each in [0, experts); weights
 // [tokens, top_k]. A user's own router ends here.

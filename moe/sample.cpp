@@ -58,7 +58,7 @@ std::vector<int32_t> sample(const LanguageModel& model, std::span<const int32_t>
   const RandomKey key = context.key(nn::Purpose::sample);
   for (int64_t i = 0; i < options.tokens; ++i) {
     const auto length = static_cast<int64_t>(input.size());
-    const Tensor logits = model(Array::from(input, {1, length}), context, &caches);
+    const Tensor logits = model(Array::from(input, {1, length}, model.device()), context, &caches);
     context.first_position += length;
     const std::vector<float> last = slice(logits, 1, length - 1, 1).to_vector<float>();
     const int32_t token = draw_token(last, options, static_cast<double>(uniform_at(key, static_cast<uint64_t>(i))));

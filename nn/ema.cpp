@@ -11,11 +11,12 @@ namespace {
 
 // Runs Kernel<T> over weights and averages.
 template <template <class> class Kernel, class... Values>
-void launch(const std::vector<NamedParameter>& parameters, const std::vector<Array>& averages, Values... values) {
+void launch(const std::vector<NamedParameter>& parameters, const std::vector<Array>& averages, UploadedList& uploaded,
+            Values... values) {
   if (parameters.empty()) return;
   const Options kind = parameters[0].parameter.value().options();
   dispatch_parameter(kind.dtype, [&]<class T>(T) {
-    Segments<T> segments(kind.device);
+    Segments<T> segments(kind.device, uploaded);
     for (size_t i = 0; i < parameters.size(); ++i) {
       const Array& value = parameters[i].parameter.value();
       check(value.options() == averages[i].options(), "Ema: '{}' was converted or moved; make a new Ema",
@@ -42,12 +43,12 @@ double Ema::decay() const {
 
 void Ema::update() {
   check(!swapped_, "Ema: the model has the averaged weights; swap them back before an update");
-  launch<EmaRows>(parameters_, averages_, 1 - decay());
+  launch<EmaRows>(parameters_, averages_, uploaded_, 1 - decay());
   ++updates_;
 }
 
 void Ema::swap() {
-  launch<SwapRows>(parameters_, averages_);
+  launch<SwapRows>(parameters_, averages_, uploaded_);
   for (const NamedParameter& named : parameters_) named.parameter.refresh();
   swapped_ = !swapped_;
 }

@@ -2,6 +2,7 @@
 // Exponential moving averages of weights, which often validate better than the weights themselves.
 #pragma once
 #include "nn/module.h"
+#include "nn/optimizers/uploaded_list.h"
 
 namespace moxie::nn {
 
@@ -36,6 +37,7 @@ class Ema final {
  private:
   std::vector<NamedParameter> parameters_;
   std::vector<Array> averages_;
+  UploadedList uploaded_;
   EmaOptions options_;
   int64_t updates_ = 0;
   bool swapped_ = false;

@@ -18,8 +18,8 @@ RandomKey key_of(uint64_t seed, uint32_t stream) {
   return {.seed = seed, .stream = stream << 4 | static_cast<uint32_t>(Purpose::initialize), .step = 0};
 }
 
-template <class Kernel, class... Values> Array filled(const Shape& shape, Values... values) {
-  const Array array = Array::empty(shape);
+template <class Kernel, class... Values> Array filled(Device device, const Shape& shape, Values... values) {
+  const Array array = Array::empty(shape, {Dtype::f32, device});
   const Kernel kernel{array.data<float>(), array.numel(), values...};
   for_rows(array.device(), kernel, elementwise_rows(array.numel()), elementwise_row);
   return array;
@@ -61,27 +61,27 @@ const std::vector<std::string_view>& initializer_names() {
 Array Initializer::normal(const Shape& shape, double standard_deviation) {
   check(standard_deviation >= 0, "Initializer: the standard deviation must not be negative, got {}",
         standard_deviation);
-  return filled<FillNormal>(shape, static_cast<float>(standard_deviation), key_of(seed_, stream_++));
+  return filled<FillNormal>(device_, shape, static_cast<float>(standard_deviation), key_of(seed_, stream_++));
 }
 
 Array Initializer::uniform(const Shape& shape, double bound) {
   check(bound >= 0, "Initializer: the bound must not be negative, got {}", bound);
-  return filled<FillUniform>(shape, static_cast<float>(bound), key_of(seed_, stream_++));
+  return filled<FillUniform>(device_, shape, static_cast<float>(bound), key_of(seed_, stream_++));
 }
 
 Array Initializer::truncated_normal(const Shape& shape, double standard_deviation, double cut) {
   check(standard_deviation >= 0, "Initializer: the standard deviation must not be negative, got {}",
         standard_deviation);
   check(cut >= 0.1, "Initializer: the cut must be at least 0.1 standard deviations, got {}", cut);
-  return filled<FillTruncatedNormal>(shape, static_cast<float>(standard_deviation), static_cast<float>(cut),
+  return filled<FillTruncatedNormal>(device_, shape, static_cast<float>(standard_deviation), static_cast<float>(cut),
                                      key_of(seed_, stream_++));
 }
 
 Array Initializer::orthogonal(const Shape& shape, double gain) {
   check(shape.rank() >= 2, "Initializer: orthogonal needs matrices [.., rows, cols], got {}", shape);
-  const Array array = orthonormalized(normal(shape, 1).to(Dtype::f64));
+  const Array array = orthonormalized(normal(shape, 1).to(Device::cpu()).to(Dtype::f64));
   for (double& value : std::span(array.data<double>(), static_cast<size_t>(array.numel()))) value *= gain;
-  return array.to(Dtype::f32);
+  return array.to(Dtype::f32).to(device_);
 }
 
 Array Initializer::draw(std::string_view name, const Shape& shape, const InitOptions& options) {
@@ -92,9 +92,9 @@ Array Initializer::draw(std::string_view name, const Shape& shape, const InitOpt
   if (kind == "normal") return normal(shape, options.deviation);
   if (kind == "truncated_normal") return truncated_normal(shape, options.deviation, options.cut);
   if (kind == "uniform") return uniform(shape, options.bound);
-  if (kind == "zeros") return Array::zeros(shape);
-  if (kind == "ones") return Array::full(shape, 1);
-  if (kind == "constant") return Array::full(shape, options.value);
+  if (kind == "zeros") return constant(shape, 0);
+  if (kind == "ones") return constant(shape, 1);
+  if (kind == "constant") return constant(shape, options.value);
   if (kind == "orthogonal") return orthogonal(shape, options.gain.value_or(1));
   const Fans fans = fans_of(name, shape, options);
   if (kind.starts_with("xavier")) {

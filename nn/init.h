@@ -28,10 +28,16 @@ struct InitOptions {
 const std::vector<std::string_view>& initializer_names();
 
 // Draws initial values: each call takes a stream of its own, so that parameters are independent and a model built in
-// the same order from the same seed is the same. All values are f32.
+// the same order from the same seed is the same. All values are f32. They are drawn on `device`, where they equal the
+// CPU's but for the rounding of its logarithms and cosines; a model that must begin exactly as on the CPU is drawn
+// there and moved by to(model, device).
 class Initializer final {
  public:
-  explicit Initializer(uint64_t seed) : seed_(seed) {}
+  explicit Initializer(uint64_t seed, Device device = Device::cpu()) : seed_(seed), device_(device) {}
+  Device device() const { return device_; }
+
+  // The same number everywhere.
+  Array constant(const Shape& shape, double value) const { return Array::full(shape, value, {Dtype::f32, device_}); }
 
   // Normal with mean 0.
   Array normal(const Shape& shape, double standard_deviation);
@@ -41,7 +47,7 @@ class Initializer final {
   // has a smaller deviation: 0.880 of the given for cut 2.
   Array truncated_normal(const Shape& shape, double standard_deviation, double cut = 2);
   // Matrices [.., rows, cols] with orthonormal rows (columns, where there are more rows) times `gain`, uniform over all
-  // such (Saxe et al. 2014, arXiv 1312.6120). Costs rows^2 cols multiplications in f64.
+  // such (Saxe et al. 2014, arXiv 1312.6120). Costs rows^2 cols multiplications in f64, on the CPU.
   Array orthogonal(const Shape& shape, double gain = 1);
 
   // By name, for a weight [out, in] or a batch of them [.., out, in], whose fan_in is `in` and fan_out `out`:
@@ -56,6 +62,7 @@ class Initializer final {
 
  private:
   uint64_t seed_;
+  Device device_;
   uint32_t stream_ = 0;
 };
 

@@ -10,7 +10,7 @@ std::vector<int64_t> stacked_rows(Activation activation, int64_t hidden) {
 Linear::Linear(int64_t in, int64_t out, Initializer& init, const LinearOptions& options) {
   check(in >= 1 && out >= 1, "Linear: in and out must be positive, got {} and {}", in, out);
   weight = Parameter(init.draw(options.initial, {out, in}, {.gain = options.gain}), {.stacked = options.stacked});
-  if (options.bias) bias = Parameter(Array::zeros({out}), {.decay = false});
+  if (options.bias) bias = Parameter(init.constant({out}, 0), {.decay = false});
 }
 
 Linear::Linear(int64_t in, int64_t out, Initializer& init, bool with_bias, double gain)

@@ -63,6 +63,11 @@ void Parameter::set_value(const Array& value) {
   refresh();
 }
 
+void Parameter::mark_changed() const {
+  state().value.mark_changed();
+  state().copy.mark_changed();
+}
+
 void Parameter::refresh() const {
   const State& own = state();
   own.value.mark_changed();

@@ -48,8 +48,13 @@ class Parameter final {
   bool frozen() const { return !state().leaf.requires_grad(); }
   // Overwrites the numbers (converted to the value's dtype); the shapes must agree.
   void set_value(const Array& value);
-  // Call after writing into value(): renews the copy in the compute dtype, and lets a backward pass that still needs
-  // the old numbers throw.
+  // The copy in bf16 that forward passes compute with; undefined where none was asked for yet.
+  const Array& copy() const { return state().copy; }
+  // Call after writing into value() and copy(), as optimizers do: a backward pass that still needs the old numbers then
+  // throws.
+  void mark_changed() const;
+  // Call after writing into value() alone: renews the copy in the compute dtype, and lets a backward pass that still
+  // needs the old numbers throw.
   void refresh() const;
   // Names the parameter in messages and in pictures of the graph; nn::name_parameters names a whole model.
   void set_name(const std::string& name);

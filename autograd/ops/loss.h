@@ -14,6 +14,16 @@ enum class Reduction { mean, sum, none };
 // class.
 Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_index = -100);
 
+// How many bytes of logits linear_cross_entropy holds at once.
+inline constexpr int64_t linear_cross_entropy_bytes = int64_t{256} << 20;
+
+// cross_entropy(linear(x, weight), targets) -> scalar, for x [.., width], weight [classes, width] and targets [..],
+// without ever holding all logits: at most `logit_bytes` of them (one row at least), in pieces that the shape alone
+// fixes. Where a gradient is wanted, it is computed piece by piece in the forward pass already, so no logit is computed
+// twice; the graph holds the gradients of x and weight until backward, which scales them.
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Array& targets, int64_t ignore_index = -100,
+                            int64_t logit_bytes = linear_cross_entropy_bytes);
+
 struct CrossEntropyOptions {
   double label_smoothing = 0;  // the part of the target that is spread evenly over all classes, from 0 to 1
   Array class_weights = {};    // [classes], f32 (f64 for f64 logits), not negative; undefined: 1

@@ -18,9 +18,9 @@ const char* const description =
     "  train_lm --eval --out runs/book            validation loss of the checkpoint";
 
 // Options that exist in a new run only, by the place that they fill; the others may change when a run goes on.
-const std::set<std::string> allowed_with_a_stored_run{"--resume",  "--eval",      "--out",          "--data",
-                                                      "--threads", "--help",      "--dry-run",      "--save-every",
-                                                      "--anomaly", "--log-every", "--print-config", "--stop-at"};
+const std::set<std::string> allowed_with_a_stored_run{
+    "--resume",     "--eval",   "--out",     "--data",      "--threads",      "--help",   "--dry-run",
+    "--save-every", "--device", "--anomaly", "--log-every", "--print-config", "--stop-at"};
 
 class Parser final {
  public:
@@ -42,6 +42,8 @@ class Parser final {
     add("--minutes", "how long the whole run may take, instead of --steps; fractions are fine",
         &Configuration::minutes);
     add("--seed", "of all random numbers (default 1)", &Configuration::seed);
+    app_.add_option("--device", command_.device, "cpu, cuda or cuda:N, where the model is trained")
+        ->capture_default_str();
     app_.add_option("--threads", command_.threads, "CPU threads; 0: all. No influence on the numbers")
         ->check(CLI::NonNegativeNumber);
 

@@ -16,11 +16,12 @@ struct Command {
   Configuration configuration;      // of a new run
   std::optional<std::string> data;  // where the data of a stored run lies now
   std::string out = "runs/train_lm";
-  int threads = 0;         // 0: all
-  int64_t log_every = 0;   // steps between lines; 0: about every three seconds
-  int64_t stop_at = 0;     // step after which to stop as Ctrl-C would; 0: don't
-  int64_t save_every = 0;  // steps between checkpoints; 0: every minute
-  bool anomaly = false;    // look for the first NaN or infinity
+  std::string device = "cpu";  // or cuda; a run may go on on another one
+  int threads = 0;             // 0: all
+  int64_t log_every = 0;       // steps between lines; 0: about every three seconds
+  int64_t stop_at = 0;         // step after which to stop as Ctrl-C would; 0: don't
+  int64_t save_every = 0;      // steps between checkpoints; 0: every minute
+  bool anomaly = false;        // look for the first NaN or infinity
 };
 
 // Parses the arguments; where the program has nothing more to do (--help, a wrong option, --list-presets) it prints

@@ -46,6 +46,10 @@ std::string words_of_model(const Configuration& c) {
   return text;
 }
 
+std::string words_of_device(Device device) {
+  return device.is_cpu() ? fmt::format("{} {}", threads(), threads() == 1 ? "thread" : "threads") : device.name();
+}
+
 }  // namespace
 
 ModelSize size_of(const moe::LanguageModel& model) {
@@ -107,9 +111,9 @@ std::string describe(const Run& run) {
       fmt::format("AdamW, lr {} after {} warm-up steps, {} to {:.0f}%, betas {} and {}, weight decay {}, clip {}", c.lr,
                   c.warmup, nn::name_of(c.decay), c.decay == nn::Decay::constant ? 100.0 : 100 * c.final_lr_share,
                   c.beta1, c.beta2, c.weight_decay, c.clip));
-  line("step", fmt::format("{} x {} = {} tokens{}, {:.1f} GFLOP, {}, {} {}", c.batch, c.context, c.tokens_per_step(),
+  line("step", fmt::format("{} x {} = {} tokens{}, {:.1f} GFLOP, {}, {}", c.batch, c.context, c.tokens_per_step(),
                            c.micro_batches > 1 ? fmt::format(" in {} parts", c.micro_batches) : "", flops * 1e-9,
-                           name_of(c.dtype), threads(), threads() == 1 ? "thread" : "threads"));
+                           name_of(c.dtype), words_of_device(run.model.device())));
   line("run", fmt::format("{}, seed {}", words_of_length(c), c.seed));
   return text;
 }

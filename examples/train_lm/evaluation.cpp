@@ -39,7 +39,8 @@ std::optional<Evaluation> evaluate(const Run& run, int64_t max_batches, const st
   double sum = 0;
   for (const train::Batch& batch : run.data.validation_batches(rows, c.context, max_batches)) {
     if (go_on && !go_on()) return std::nullopt;
-    const moe::Losses losses = run.model.losses(batch.tokens, batch.targets, {.dtype = c.dtype});
+    const Device device = run.model.device();
+    const moe::Losses losses = run.model.losses(batch.tokens.to(device), batch.targets.to(device), {.dtype = c.dtype});
     sum += losses.cross_entropy.item() * static_cast<double>(batch.tokens.numel());
     result.tokens += batch.tokens.numel();
     result.windows += batch.tokens.dim(0);

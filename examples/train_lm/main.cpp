@@ -14,6 +14,7 @@
 #include "examples/train_lm/report.h"
 #include "examples/train_lm/training.h"
 #include "nn/atomic_file.h"
+#include "nn/train/device.h"
 #include "nn/train/interrupt.h"
 
 namespace moxie::train_lm {
@@ -70,22 +71,23 @@ int execute(const Command& command, const std::string& program, Clock::time_poin
   }
   if (command.threads > 0) set_threads(command.threads);
   const Files files{command.out};
-  if (command.mode == Mode::dry_run) {
+  if (command.mode == Mode::dry_run) {  // needs no GPU
     fmt::print("{}", describe_plan(Run(command.configuration)));
     return 0;
   }
+  const Device device = train::device_from_name(command.device);
   if (command.mode == Mode::train) {
     Configuration configuration = command.configuration;
     if (!configuration.data.empty())
       configuration.data = std::filesystem::absolute(configuration.data).lexically_normal().string();
-    Run run(configuration);
+    Run run(configuration, device);
     claim(files, program);
     fmt::print("{}\n", describe(run));
     std::fflush(stdout);
     nn::write_file(files.path("config.json"), to_json(run.configuration) + "\n");
     return train_and_report(run, command, files, program, start, true);
   }
-  Run run(load_run_checkpoint(files), command.data);
+  Run run(load_run_checkpoint(files), command.data, device);
   fmt::print("{}", describe(run));
   if (command.mode == Mode::evaluate) {
     const auto result = evaluate(run, final_batches(run.configuration));

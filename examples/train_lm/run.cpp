@@ -35,19 +35,24 @@ Configuration stored_configuration(const train::Checkpoint& checkpoint, const st
 
 std::vector<double> values_of(const Array& matrix) { return matrix.to(Dtype::f64).to_vector<double>(); }
 
+moe::LanguageModel moved(moe::LanguageModel model, Device device) {
+  nn::to(model, device);
+  return model;
+}
+
 }  // namespace
 
-Run::Run(const Configuration& wanted)
+Run::Run(const Configuration& wanted, Device device)
     : configuration(validated(wanted)),
       data(open_data(wanted)),
-      model(wanted.model, wanted.seed),
+      model(moved(moe::LanguageModel(wanted.model, wanted.seed), device)),
       optimizer(nn::parameters(model), wanted.optimizer()),
       coupling_before(couplings(model)) {}
 
-Run::Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data)
+Run::Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data, Device device)
     : configuration(stored_configuration(checkpoint, moved_data)),
       data(open_data(configuration)),
-      model(moe::restore_language_model(checkpoint)),
+      model(moved(moe::restore_language_model(checkpoint), device)),
       optimizer(nn::parameters(model), configuration.optimizer()),
       step(std::stoll(train::metadata_value(checkpoint, "step"))),
       initial_validation_loss(std::stod(train::metadata_value(checkpoint, "initial_validation_loss"))),
@@ -78,13 +83,12 @@ train::Checkpoint Run::checkpoint() const {
   return result;
 }
 
-StepResult train_step(Run& run) {
+PendingStep start_step(Run& run) {
   const Configuration& c = run.configuration;
-  StepResult result{.learning_rate = c.schedule().at(run.step)};
+  PendingStep pending{.step = run.step + 1, .learning_rate = c.schedule().at(run.step)};
   const train::Batch batch = run.data.batch(c.seed, run.step, c.batch, c.context);
+  const Array tokens = batch.tokens.to(run.model.device()), targets = batch.targets.to(run.model.device());
   const int64_t rows = c.batch / c.micro_batches;
-  const double share = 1 / static_cast<double>(c.micro_batches);
-  result.erc = nan;
   for (int64_t part = 0; part < c.micro_batches; ++part) {
     const nn::Context context{.training = true,
                               .dtype = c.dtype,
@@ -93,23 +97,36 @@ StepResult train_step(Run& run) {
                               .micro_batch = static_cast<uint32_t>(part),
                               .first_token = part * rows * c.context};
     const moe::Losses losses =
-        run.model.losses(batch.tokens.rows(part * rows, rows), batch.targets.rows(part * rows, rows), context);
+        run.model.losses(tokens.rows(part * rows, rows), targets.rows(part * rows, rows), context);
     losses.total(c.model, c.micro_batches).backward();
-    result.loss += share * losses.cross_entropy.item();
-    result.balance += share * (losses.balance.defined() ? losses.balance.item() : nan);
-    result.z += share * (losses.z.defined() ? losses.z.item() : nan);
-    result.load_loss += share * (losses.load.defined() ? losses.load.item() : nan);
-    if (losses.erc.defined()) result.erc = losses.erc.item();
-    result.loads.resize(losses.routings.size());
-    for (size_t layer = 0; layer < losses.routings.size(); ++layer) {
-      const std::vector<int64_t> load = losses.routings[layer].load();
+    PendingStep::Part& kept = pending.parts.emplace_back();
+    kept.losses = {losses.cross_entropy.value(), losses.balance.value(), losses.z.value(), losses.load.value(),
+                   losses.erc.value()};
+    for (const moe::Routing& routing : losses.routings) kept.offsets.push_back(routing.offsets);
+  }
+  pending.norm = run.optimizer.step(pending.learning_rate);
+  ++run.step;
+  return pending;
+}
+
+StepResult PendingStep::read() const {
+  StepResult result{.step = step, .gradient_norm = norm, .learning_rate = learning_rate};
+  const double share = 1 / static_cast<double>(parts.size());
+  result.erc = nan;
+  for (const Part& part : parts) {
+    const auto value = [&](size_t i) { return part.losses[i].defined() ? part.losses[i].item() : nan; };
+    result.loss += share * value(0);
+    result.balance += share * value(1);
+    result.z += share * value(2);
+    result.load_loss += share * value(3);
+    if (part.losses[4].defined()) result.erc = value(4);
+    result.loads.resize(part.offsets.size());
+    for (size_t layer = 0; layer < part.offsets.size(); ++layer) {
+      const std::vector<int64_t> load = moe::load_of(part.offsets[layer]);
       result.loads[layer].resize(load.size());
       for (size_t expert = 0; expert < load.size(); ++expert) result.loads[layer][expert] += load[expert];
     }
   }
-  result.gradient_norm = run.optimizer.step(result.learning_rate);
-  run.load.add(result.loads);
-  ++run.step;
   if (result.loads.empty()) result.max_over_mean = nan;
   for (const std::vector<int64_t>& load : result.loads) {
     const moe::LoadMetrics metrics = moe::load_metrics(load);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A run: model, optimizer, data and everything else that changes from step to step, and its way to disk and back.
 #pragma once
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,11 +27,13 @@ struct Run {
   Couplings coupling_before;  // at step 0; empty where M isn't defined
   LoadHistory load;
 
-  // A new run with freshly drawn parameters. Throws std::invalid_argument for impossible options and data too short.
-  explicit Run(const Configuration& wanted);
-  // The run of a checkpoint, going on where it was saved. `data` is where its data lies now, if it was moved. Throws
-  // std::invalid_argument for what is no checkpoint of train_lm, and where the text is not the one it was trained on.
-  Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data);
+  // A new run with freshly drawn parameters, the same on every device. Throws std::invalid_argument for impossible
+  // options and data too short.
+  explicit Run(const Configuration& wanted, Device device = Device::cpu());
+  // The run of a checkpoint, going on where it was saved, on any device. `data` is where its data lies now, if it was
+  // moved. Throws std::invalid_argument for what is no checkpoint of train_lm, and where the text is not the one it was
+  // trained on.
+  Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data, Device device = Device::cpu());
 
   train::Checkpoint checkpoint() const;
   int64_t experts() const { return configuration.model.moe.router.experts; }
@@ -38,6 +41,7 @@ struct Run {
 
 // What one optimizer step did.
 struct StepResult {
+  int64_t step = 0;               // counting from 1
   double loss = 0;                // cross entropy, mean over the tokens, nats
   double balance = 0, z = 0;      // NaN without MoE layers
   double load_loss = 0, erc = 0;  // NaN where they aren't computed
@@ -47,9 +51,26 @@ struct StepResult {
   int64_t dead = 0;          // experts without an assignment in this step, over all layers
 };
 
-// Makes one step and counts it. Throws std::runtime_error where the gradient isn't finite; the parameters are unchanged
-// then.
-StepResult train_step(Run& run);
+// A step that was asked of the device, whose numbers are still there.
+struct PendingStep {
+  struct Part {
+    // Cross entropy, balance, z, load loss, ERC: those that were computed.
+    std::array<Array, 5> losses;
+    std::vector<Array> offsets;  // of the slots, one per MoE layer
+  };
+  int64_t step = 0;
+  double learning_rate = 0;
+  std::vector<Part> parts = {};
+  nn::GradientNorm norm = {};
+
+  // Waits for the step. Throws std::runtime_error where the gradient isn't finite; this step and those that were
+  // started after it then changed nothing.
+  StepResult read() const;
+};
+
+// Starts one step and counts it; on the CPU it is done then, and std::runtime_error is thrown already where the
+// gradient isn't finite. On a GPU nothing waits.
+PendingStep start_step(Run& run);
 
 // M of the model's MoE layers as they are now; empty where M isn't defined.
 Couplings couplings(const moe::LanguageModel& model);

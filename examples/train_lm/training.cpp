@@ -45,6 +45,7 @@ class Loop final {
 
   void go() {
     while ((c_.steps == 0 || run_.step < c_.steps) && !stops()) step();
+    read_pending();  // a signal may come at any time
     if (saved_step_ != run_.step && run_.step > 0) save_now();
   }
 
@@ -77,11 +78,42 @@ class Loop final {
   }
 
   void step() {
-    const Clock::time_point before = Clock::now();
-    const StepResult result = guarded(run_.step + 1, [&] { return train_step(run_); });
-    const double seconds = seconds_since(before);
-    timer_.add(seconds);
-    if (run_.step > untimed_steps) timed_.push_back(seconds);
+    if (pending_.empty()) started_ = Clock::now();
+    pending_.push_back(guarded(run_.step + 1, [&] { return start_step(run_); }));
+    if (must_read()) read_pending();
+  }
+
+  void read_pending() {
+    if (pending_.empty()) return;
+    std::vector<StepResult> results;
+    for (const PendingStep& pending : pending_)
+      results.push_back(guarded(pending.step, [&] { return pending.read(); }));
+    const double seconds = seconds_since(started_) / static_cast<double>(pending_.size());
+    pending_.clear();
+    for (const StepResult& result : results) {
+      run_.load.add(result.loads);
+      timer_.add(seconds);
+      if (result.step > untimed_steps) timed_.push_back(seconds);
+      if (result.step < run_.step) finish_step(result, seconds, nan, nan);
+    }
+    finish_last_step(results.back(), seconds);
+  }
+
+  // A GPU runs ahead of the program, which waits for it where it needs numbers and every so many steps. On the CPU a
+  // step's numbers are there at once.
+  bool must_read() const {
+    constexpr size_t most_pending = 16;
+    const int64_t step = run_.step, evaluation = c_.eval_interval(), sampling = c_.sample_interval();
+    const auto every = [&](int64_t interval) { return interval > 0 && step % interval == 0; };
+    return run_.model.device().is_cpu() || pending_.size() >= most_pending || c_.steps == 0 || step == 1 ||
+           step == c_.steps || every(evaluation) || every(sampling) || every(command_.log_every) || saving_is_due() ||
+           stops();
+  }
+  bool saving_is_due() const {
+    return command_.save_every > 0 ? run_.step % command_.save_every == 0 : seconds_since(saved_) >= 60;
+  }
+
+  void finish_last_step(const StepResult& result, double seconds) {
     if (c_.steps == 0) fix_steps();
     const bool is_last = run_.step == c_.steps;
     double validation = nan, violated = nan;
@@ -90,12 +122,15 @@ class Loop final {
       validation = guarded(run_.step, [&] { return validation_loss(); });
       if (const auto count = total_violations(run_)) violated = static_cast<double>(*count);
     }
-    write_metrics(result, seconds, validation, violated);
-    print_line(result, validation, is_last);
+    finish_step(result, seconds, validation, violated);
     const int64_t sampling = c_.sample_interval();
     if (sampling > 0 && run_.step % sampling == 0 && !is_last && !stops()) print_sample();
-    const bool is_due = command_.save_every > 0 ? run_.step % command_.save_every == 0 : seconds_since(saved_) >= 60;
-    if (c_.steps > 0 && is_due) save_now();
+    if (c_.steps > 0 && saving_is_due()) save_now();
+  }
+
+  void finish_step(const StepResult& result, double seconds, double validation, double violated) {
+    write_metrics(result, seconds, validation, violated);
+    print_line(result, validation, result.step == c_.steps);
   }
 
   // What goes wrong in a step is said together with what is saved. A model that isn't finite any more never is.
@@ -149,11 +184,11 @@ class Loop final {
 
   void write_metrics(const StepResult& result, double seconds, double validation, double violated) {
     const auto tokens = static_cast<double>(c_.tokens_per_step());
-    log_.write({static_cast<double>(run_.step), result.loss, validation, result.balance, result.z, result.load_loss,
+    log_.write({static_cast<double>(result.step), result.loss, validation, result.balance, result.z, result.load_loss,
                 result.erc, violated, result.max_over_mean, static_cast<double>(result.dead), result.gradient_norm,
-                result.learning_rate, static_cast<double>(run_.step) / run_.data.steps_per_epoch(c_.batch, c_.context),
-                1000 * seconds, tokens / seconds, flops_ / seconds * 1e-9,
-                static_cast<double>(train::resident_bytes()) * 1e-6});
+                result.learning_rate,
+                static_cast<double>(result.step) / run_.data.steps_per_epoch(c_.batch, c_.context), 1000 * seconds,
+                tokens / seconds, flops_ / seconds * 1e-9, static_cast<double>(train::resident_bytes()) * 1e-6});
   }
 
   // One line at least every so often; its loss is the mean since the line before.
@@ -161,12 +196,12 @@ class Loop final {
     losses_ += result.loss;
     ++lines_steps_;
     const double every = std::clamp(timer_.seconds_per_step() * static_cast<double>(c_.steps) / 100, 2.0, 60.0);
-    const bool is_due = command_.log_every > 0 ? run_.step % command_.log_every == 0
-                                               : run_.step == 1 || seconds_since(printed_) >= every;
+    const bool is_due = command_.log_every > 0 ? result.step % command_.log_every == 0
+                                               : result.step == 1 || seconds_since(printed_) >= every;
     if (!is_due && !is_last && std::isnan(validation) && !stops()) return;
     const double seconds = timer_.seconds_per_step();
     train::Progress line;
-    line.step = run_.step;
+    line.step = result.step;
     line.steps = c_.steps;
     line.loss = losses_ / static_cast<double>(lines_steps_);
     line.validation_loss = if_measured(validation);
@@ -179,7 +214,7 @@ class Loop final {
     line.tokens_per_second = static_cast<double>(c_.tokens_per_step()) / seconds;
     line.flops_per_second = flops_ / seconds;
     line.memory_bytes = train::resident_bytes();
-    if (c_.steps > 0) line.seconds_left = timer_.seconds_left(c_.steps - run_.step);
+    if (c_.steps > 0) line.seconds_left = timer_.seconds_left(c_.steps - result.step);
     std::string text = train::format_progress(line);
     if (c_.steps == 0) text.replace(text.find("/0"), 2, "/?");
     fmt::print("{}\n", text);
@@ -207,6 +242,8 @@ class Loop final {
   const Files& files_;
   const Command& command_;
   Clock::time_point start_, saved_ = Clock::now(), printed_ = Clock::now();
+  Clock::time_point started_;  // when the first of the pending steps was
+  std::vector<PendingStep> pending_;
   train::MetricsLog log_;
   int64_t saved_step_;
   double flops_;

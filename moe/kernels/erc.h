@@ -3,29 +3,45 @@
 // Eq. 3 and their gradients. Matrices M are [experts, experts]; products are [block of experts j, experts i, hidden],
 // or of one expert and a part of the hidden rows.
 #pragma once
+#include <limits>
+
 #include "core/kernels/elementwise/accumulate.h"
 #include "core/math.h"
 #include "core/philox.h"
 
 namespace moxie::moe {
 
+// distances[i, j] = |R[i] - R[j]|^2, and |R[i]|^2 for j = i; a row is one pair.
+template <class T> struct ErcDistances {
+  const T* router;
+  T* distances;
+  int64_t experts, width;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const int64_t i = row / experts, j = row % experts;
+    const T *mine = router + i * width, *other = router + j * width;
+    const bool same = i == j;
+    const T total = team.sum(width, [=](int64_t k) {
+      const T difference = same ? mine[k] : mine[k] - other[k];
+      return difference * difference;
+    });
+    T* out = distances + row;
+    team.once([=] { *out = total; });
+  }
+};
+
 // Eq. 4: epsilon_i = min over j != i of |R[i] - R[j]| / (2 |R[i]|); 0 for a zero row or a single expert.
 template <class T> struct ErcBound {
-  const T* router;
+  const T* distances;
   T* epsilon;
-  int64_t experts, width;
+  int64_t experts;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t i) const {
-    const T* mine = router + i * width;
-    const T squares = team.sum(width, [=](int64_t k) { return mine[k] * mine[k]; });
-    T nearest = -1;
-    for (int64_t j = 0; j < experts; ++j) {
-      if (j == i) continue;
-      const T* other = router + j * width;
-      const T distance = team.sum(width, [=](int64_t k) { return (mine[k] - other[k]) * (mine[k] - other[k]); });
-      nearest = nearest < T(0) || distance < nearest ? distance : nearest;
-    }
+    const T* row = distances + i * experts;
+    const T squares = row[i];
+    const T nearest =
+        -team.max(experts, [=](int64_t j) { return j == i ? -std::numeric_limits<T>::infinity() : -row[j]; });
     T* out = epsilon + i;
-    const T bound = nearest < T(0) || squares == T(0) ? T(0) : math::sqrt(nearest) / (T(2) * math::sqrt(squares));
+    const bool defined = experts > 1 && squares != T(0);
+    const T bound = defined ? math::sqrt(nearest) / (T(2) * math::sqrt(squares)) : T(0);
     team.once([=] { *out = bound; });
   }
 };

@@ -18,7 +18,7 @@ template <class Options> const Options& checked(const char* optimizer, const Opt
 }
 
 template <class Kernel, class T, class Options>
-void launch(const Segments<T>& segments, const Options& options, double lr, int64_t steps, T factor) {
+void launch(const Segments<T>& segments, const Options& options, double lr, int64_t steps, const T* factor) {
   const auto at = static_cast<double>(steps);
   segments.template launch<Kernel>(T(lr), T(options.beta1), T(options.beta2), T(options.epsilon),
                                    T(1 - std::pow(options.beta1, at)), T(1 - std::pow(options.beta2, at)), factor);
@@ -31,8 +31,8 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options
     : options_(checked("AdamW", options)),
       slots_("AdamW", std::move(parameters), groups, options.weight_decay, moments) {}
 
-double AdamW::update(double lr, double divisor) {
-  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, T factor) {
+GradientNorm AdamW::update(double lr, double divisor) {
+  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
     launch<AdamWRows<T>>(segments, options_, lr, slots_.steps(), factor);
   });
 }
@@ -42,8 +42,8 @@ Adam::Adam(std::vector<NamedParameter> parameters, const AdamOptions& options,
     : options_(checked("Adam", options)),
       slots_("Adam", std::move(parameters), groups, options.weight_decay, moments) {}
 
-double Adam::update(double lr, double divisor) {
-  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, T factor) {
+GradientNorm Adam::update(double lr, double divisor) {
+  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
     launch<AdamRows<T>>(segments, options_, lr, slots_.steps(), factor);
   });
 }

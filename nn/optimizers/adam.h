@@ -28,7 +28,7 @@ class AdamW final : public Optimizer {
   void set_state(const std::vector<NamedArray>& arrays, int64_t steps) override { slots_.set_state(arrays, steps); }
 
  private:
-  double update(double lr, double divisor) override;
+  GradientNorm update(double lr, double divisor) override;
   AdamWOptions options_;
   OptimizerSlots slots_;
 };
@@ -55,7 +55,7 @@ class Adam final : public Optimizer {
   void set_state(const std::vector<NamedArray>& arrays, int64_t steps) override { slots_.set_state(arrays, steps); }
 
  private:
-  double update(double lr, double divisor) override;
+  GradientNorm update(double lr, double divisor) override;
   AdamOptions options_;
   OptimizerSlots slots_;
 };

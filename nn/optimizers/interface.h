@@ -21,6 +21,24 @@ struct ParameterGroup {
   std::optional<double> weight_decay = {};  // in place of the optimizer's; for the parameters that decay
 };
 
+// The global norm of a step's gradients before clipping. It stays on their device: reading it
+// waits for the step.
+class GradientNorm final {
+ public:
+  GradientNorm() = default;  // of no parameters: 0
+  GradientNorm(const char* optimizer, int64_t steps, Array norm)
+      : optimizer_(optimizer), steps_(steps), norm_(std::move(norm)) {}
+  // Throws std::runtime_error where it isn't finite; the step changed nothing then.
+  double value() const;
+  operator double() const { return value(); }
+  const Array& array() const { return norm_; }
+
+ private:
+  const char* optimizer_ = "";
+  int64_t steps_ = 0;
+  Array norm_;  // [1], f64
+};
+
 // An optimizer holds handles on parameters, nn::parameters(model), and changes them in place. All of them share one
 // dtype (f32 or f64) and device. Given groups, every parameter is in exactly one of them; without, all are alike.
 // Constructors throw std::invalid_argument for options out of range, parameters that differ in dtype or device, and a
@@ -30,10 +48,11 @@ class Optimizer {
   virtual ~Optimizer() = default;
   // Updates every parameter that has a gradient and isn't frozen, at learning rate `lr`, and clears the gradients.
   // Gradients are divided by `divisor` first (accumulation sums them). Returns their global norm before clipping.
-  // Throws std::runtime_error, changing nothing, where the norm isn't finite.
-  double step(double lr, double divisor = 1) { return update(lr, divisor); }
+  // Where the norm isn't finite no parameter changes, and std::runtime_error is thrown: on the CPU at once, on a GPU,
+  // for which nothing here waits, when the norm is read.
+  GradientNorm step(double lr, double divisor = 1) { return update(lr, divisor); }
   // The same at the learning rate of the options.
-  double step() { return update(lr(), 1); }
+  GradientNorm step() { return update(lr(), 1); }
 
   // Its name for options and files: "adamw", "adam", "sgd", "lion", "muon".
   virtual const char* name() const = 0;
@@ -47,7 +66,7 @@ class Optimizer {
   virtual void set_state(const std::vector<NamedArray>& arrays, int64_t steps) = 0;
 
  private:
-  virtual double update(double lr, double divisor) = 0;
+  virtual GradientNorm update(double lr, double divisor) = 0;
 };
 
 // The square root of the sum of all squared gradients, in fixed chunks: the same for any number of threads.

@@ -23,8 +23,8 @@ Lion::Lion(std::vector<NamedParameter> parameters, const LionOptions& options,
       slots_("Lion", std::move(parameters), groups, options.weight_decay,
              [](const NamedParameter&) { return std::vector<const char*>{"momentum"}; }) {}
 
-double Lion::update(double lr, double divisor) {
-  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, T factor) {
+GradientNorm Lion::update(double lr, double divisor) {
+  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
     segments.template launch<LionRows<T>>(T(lr), T(options_.beta1), T(options_.beta2), factor);
   });
 }

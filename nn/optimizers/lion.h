@@ -27,7 +27,7 @@ class Lion final : public Optimizer {
   void set_state(const std::vector<NamedArray>& arrays, int64_t steps) override { slots_.set_state(arrays, steps); }
 
  private:
-  double update(double lr, double divisor) override;
+  GradientNorm update(double lr, double divisor) override;
   LionOptions options_;
   OptimizerSlots slots_;
 };

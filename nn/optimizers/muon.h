@@ -52,10 +52,11 @@ class Muon final : public Optimizer {
   void set_state(const std::vector<NamedArray>& arrays, int64_t steps) override { slots_.set_state(arrays, steps); }
 
  private:
-  double update(double lr, double divisor) override;
+  GradientNorm update(double lr, double divisor) override;
   template <class T> void orthogonalize(const OptimizerSlot& slot) const;
   MuonOptions options_;
   OptimizerSlots slots_;
+  UploadedList matrices_, others_;
 };
 
 // Whether Muon takes a parameter as a matrix or a batch of matrices: [out, in] or [experts, out, in], and no table

@@ -23,8 +23,8 @@ Sgd::Sgd(std::vector<NamedParameter> parameters, const SgdOptions& options, cons
         return options.momentum > 0 ? std::vector<const char*>{"momentum"} : std::vector<const char*>{};
       }) {}
 
-double Sgd::update(double lr, double divisor) {
-  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, T factor) {
+GradientNorm Sgd::update(double lr, double divisor) {
+  return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
     segments.template launch<SgdRows<T>>(T(lr), T(options_.momentum), factor, options_.nesterov);
   });
 }

@@ -28,7 +28,7 @@ class Sgd final : public Optimizer {
   void set_state(const std::vector<NamedArray>& arrays, int64_t steps) override { slots_.set_state(arrays, steps); }
 
  private:
-  double update(double lr, double divisor) override;
+  GradientNorm update(double lr, double divisor) override;
   SgdOptions options_;
   OptimizerSlots slots_;
 };

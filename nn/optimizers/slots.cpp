@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nn/optimizers/slots.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -96,6 +97,16 @@ void restore_state(const char* op, const std::vector<NamedArray>& wanted, const 
   for (const NamedArray& mine : wanted) mine.array.copy_from(by_name[mine.name].to(mine.array.device()));
 }
 
+const void* UploadedList::on(Device device, std::span<const std::byte> list) {
+  if (device.is_cpu()) return list.data();
+  if (!memory_.defined() || memory_.device() != device || !std::ranges::equal(list, list_)) {
+    list_.assign(list.begin(), list.end());
+    const std::span bytes(reinterpret_cast<const uint8_t*>(list.data()), list.size());
+    memory_ = Array::from(bytes, {static_cast<int64_t>(list.size())}, device);
+  }
+  return memory_.raw();
+}
+
 bool OptimizerSlot::takes_part() const { return has_grad(named.parameter); }
 
 OptimizerSlots::OptimizerSlots(const char* optimizer, std::vector<NamedParameter> parameters,
@@ -131,32 +142,36 @@ void OptimizerSlots::set_state(const std::vector<NamedArray>& arrays, int64_t st
   steps_ = steps;
 }
 
-void OptimizerSlots::check_finite(double length) const {
+void OptimizerSlots::finish() const {
+  for (const OptimizerSlot& slot : slots_) {
+    if (slot.takes_part()) slot.named.parameter.mark_changed();
+    slot.named.parameter.clear_grad();
+  }
+}
+
+double GradientNorm::value() const {
+  if (!norm_.defined()) return 0;
+  const double length = norm_.item();
   if (!std::isfinite(length))
     throw std::runtime_error(
         fmt::format("{}: the gradient's norm is {} at step {}; lower the learning rate or look for NaN in the data",
                     optimizer_, length, steps_));
-}
-
-void OptimizerSlots::finish() const {
-  for (const OptimizerSlot& slot : slots_) {
-    if (slot.takes_part()) slot.named.parameter.refresh();
-    slot.named.parameter.clear_grad();
-  }
+  return length;
 }
 
 double grad_norm(const std::vector<NamedParameter>& parameters) {
   const Options kind = common_options("grad_norm", parameters);
   double squares = 0;
   dispatch_parameter(kind.dtype, [&]<class T>(T) {
-    Segments<T> segments(kind.device);
+    UploadedList uploaded;
+    Segments<T> segments(kind.device, uploaded);
     std::vector<Array> grads;  // keeps them alive
     for (const NamedParameter& named : parameters) {
       if (!has_grad(named.parameter)) continue;
       grads.push_back(named.parameter.grad());
       segments.add(named.parameter.value(), grads.back(), {}, {}, 1, 0);
     }
-    squares = segments.squared_grads();
+    squares = segments.squared_grads().item();
   });
   return std::sqrt(squares);
 }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What optimizers are made of: their parameters with what they keep for each, and the frame of a step.
 #pragma once
-#include <cmath>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/kernels/optimizer/segments.h"
 #include "core/launch.h"
+#include "core/reduce.h"
 #include "nn/optimizers/interface.h"
+#include "nn/optimizers/uploaded_list.h"
 
 namespace moxie::nn {
 
@@ -33,32 +35,35 @@ struct OptimizerSlot {
 // Parameters as the kernels of core/kernels/optimizer see them.
 template <class T> class Segments final {
  public:
-  explicit Segments(Device where) : device_(where) {}
+  Segments(Device where, UploadedList& uploaded) : device_(where), uploaded_(uploaded) {}
   void add(const OptimizerSlot& slot) {
-    grads_.push_back(slot.named.parameter.grad());  // keeps it alive
-    add(slot.named.parameter.value(), grads_.back(), state_of(slot, 0), state_of(slot, 1), slot.lr_scale,
-        slot.weight_decay);
+    const Parameter& parameter = slot.named.parameter;
+    grads_.push_back(parameter.grad());  // keeps it alive
+    add(parameter.value(), grads_.back(), state_of(slot, 0), state_of(slot, 1), slot.lr_scale, slot.weight_decay,
+        parameter.copy());
     slots_.push_back(&slot);
   }
   // Undefined arrays become null pointers.
   void add(const Array& value, const Array& grad, const Array& first, const Array& second, double lr_scale,
-           double decay) {
+           double decay, const Array& copy = {}) {
     const auto pointer = [](const Array& array) { return array.defined() ? array.data<T>() : nullptr; };
-    list_.push_back({pointer(value), pointer(grad), pointer(first), pointer(second), value.numel(), rows_,
-                     static_cast<T>(lr_scale), static_cast<T>(decay)});
+    list_.push_back({pointer(value), pointer(grad), pointer(first), pointer(second),
+                     copy.defined() ? copy.data<bf16>() : nullptr, value.numel(), rows_, static_cast<T>(lr_scale),
+                     static_cast<T>(decay)});
     rows_ += (value.numel() + optimizer_row - 1) / optimizer_row;
   }
 
   // Runs a kernel, which begins with the list and its length, over all rows: launch<AdamWRows<T>>(lr, ..).
   template <class Kernel, class... Values> void launch(Values... values) const {
-    for_rows(device_, Kernel{list_.data(), static_cast<int64_t>(list_.size()), values...}, rows_, optimizer_row);
+    const void* list = uploaded_.on(device_, std::as_bytes(std::span(list_)));
+    const Kernel kernel{static_cast<const ParameterSegment<T>*>(list), static_cast<int64_t>(list_.size()), values...};
+    for_rows(device_, kernel, rows_, optimizer_row);
   }
-  double squared_grads() const {
-    std::vector<double> partial(static_cast<size_t>(rows_));
-    launch<SquaredGradRows<T>>(partial.data());
-    double total = 0;
-    for (const double value : partial) total += value;
-    return total;
+  // The sum of all squared gradients, one number in f64 on their device.
+  Array squared_grads() const {
+    const Array partial = Array::empty({rows_}, {Dtype::f64, device_});
+    launch<SquaredGradRows<T>>(partial.data<double>());
+    return reduce_sum(partial, 1, rows_, 1);
   }
   // Those added as slots, in that order.
   const std::vector<const OptimizerSlot*>& slots() const { return slots_; }
@@ -69,6 +74,7 @@ template <class T> class Segments final {
     return i < slot.state.size() ? slot.state[i].array : Array();
   }
   Device device_;
+  UploadedList& uploaded_;
   std::vector<ParameterSegment<T>> list_;
   std::vector<const OptimizerSlot*> slots_;
   std::vector<Array> grads_;
@@ -90,34 +96,37 @@ class OptimizerSlots final {
   void set_state(const std::vector<NamedArray>& arrays, int64_t steps);
   const std::vector<OptimizerSlot>& all() const { return slots_; }
 
-  // One step: calls update(segments, factor) with the parameters that take part (Segments<float> or <double>) and the
-  // factor of their gradients, which divides by `divisor` and clips; returns the norm before clipping.
-  template <class Update> double step(double lr, double divisor, double clip, Update&& update) {
+  // One step: calls update(segments, factor) with the parameters that take part (Segments<float> or <double>) and,
+  // on their device, the factor of their gradients, which divides by `divisor` and clips, or NaN where the kernels must
+  // change nothing; returns the norm before clipping. Waits for no device.
+  template <class Update> GradientNorm step(double lr, double divisor, double clip, Update&& update) {
     check(lr >= 0 && divisor > 0, "{}: lr must not be negative and divisor positive, got {} and {}", optimizer_, lr,
           divisor);
-    if (slots_.empty()) return 0;
+    if (slots_.empty()) return {};
     const Options kind = slots_[0].named.parameter.value().options();
-    double length = 0;
+    const GradientNorm norm(optimizer_, steps_, Array::empty({1}, {Dtype::f64, kind.device}));
     dispatch_parameter(kind.dtype, [&]<class T>(T) {
-      Segments<T> segments(kind.device);
+      Segments<T> segments(kind.device, uploaded_);
       for (const OptimizerSlot& slot : slots_)
         if (slot.takes_part()) segments.add(slot);
-      length = std::sqrt(segments.squared_grads()) / divisor;
-      check_finite(length);
-      const double factor = clip > 0 && length > clip ? clip / length : 1;
+      const Array total = segments.squared_grads(), factor = Array::empty({1}, kind);
+      const ClipFactor<T> kernel{total.data<double>(), norm.array().template data<double>(), factor.data<T>(), divisor,
+                                 clip};
+      for_rows(kind.device, kernel, 1, 1);
+      if (kind.device.is_cpu()) norm.value();  // throws before anything changes
       ++steps_;
-      update(segments, T(factor / divisor));
+      update(segments, static_cast<const T*>(factor.data<T>()));
     });
     finish();
-    return length;
+    return norm;
   }
 
  private:
-  void check_finite(double length) const;
   void finish() const;
 
   const char* optimizer_;
   std::vector<OptimizerSlot> slots_;
+  UploadedList uploaded_;
   int64_t steps_ = 0;
 };
 

@@ -8,17 +8,20 @@
 namespace moxie {
 
 // m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, w -= lr (m / c1 / (sqrt(v / c2) + epsilon) + decay w)
-// with g the gradient times `grad_scale` (clipping) and c1, c2 the bias corrections 1 - b^step.
+// with g the gradient times `*grad_scale` (clipping) and c1, c2 the bias corrections 1 - b^step.
 template <class T> struct AdamWRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T lr, beta1, beta2, epsilon, correction1, correction2, grad_scale;
+  T lr, beta1, beta2, epsilon, correction1, correction2;
+  const T* grad_scale;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T scale = *grad_scale;
+    if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T *w = part.value, *m = part.first, *v = part.second;
     const T *g = part.grad, own_lr = lr * part.lr_scale;
     const T rate = own_lr / correction1, shrink = T(1) - own_lr * part.decay, root = T(1) / math::sqrt(correction2);
-    const T b1 = beta1, b2 = beta2, small = epsilon, scale = grad_scale;
+    const T b1 = beta1, b2 = beta2, small = epsilon;
     team.each(part.numel, [=](int64_t i) {
       const T grad = g[i] * scale;
       const T mean = b1 * m[i] + (T(1) - b1) * grad, variance = b2 * v[i] + (T(1) - b2) * grad * grad;
@@ -26,6 +29,7 @@ template <class T> struct AdamWRows {
       v[i] = variance;
       w[i] = w[i] * shrink - rate * mean / (math::sqrt(variance) * root + small);
     });
+    renew_copy(team, part);
   }
 };
 
@@ -34,12 +38,15 @@ template <class T> struct AdamWRows {
 template <class T> struct AdamRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T lr, beta1, beta2, epsilon, correction1, correction2, grad_scale;
+  T lr, beta1, beta2, epsilon, correction1, correction2;
+  const T* grad_scale;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T scale = *grad_scale;
+    if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T *w = part.value, *m = part.first, *v = part.second;
     const T *g = part.grad, rate = lr * part.lr_scale / correction1, decay = part.decay;
-    const T b1 = beta1, b2 = beta2, small = epsilon, scale = grad_scale, root = T(1) / math::sqrt(correction2);
+    const T b1 = beta1, b2 = beta2, small = epsilon, root = T(1) / math::sqrt(correction2);
     team.each(part.numel, [=](int64_t i) {
       const T grad = g[i] * scale + decay * w[i];
       const T mean = b1 * m[i] + (T(1) - b1) * grad, variance = b2 * v[i] + (T(1) - b2) * grad * grad;
@@ -47,6 +54,7 @@ template <class T> struct AdamRows {
       v[i] = variance;
       w[i] -= rate * mean / (math::sqrt(variance) * root + small);
     });
+    renew_copy(team, part);
   }
 };
 

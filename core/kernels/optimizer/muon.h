@@ -7,17 +7,20 @@
 
 namespace moxie {
 
-// m = momentum m + (1 - momentum) g with g the gradient times `grad_scale`; the direction, which replaces the gradient,
-// is m, or for Nesterov's momentum m + (1 - momentum) g.
+// m = momentum m + (1 - momentum) g with g the gradient times `*grad_scale`; the direction, which replaces the
+// gradient, is m, or for Nesterov's momentum m + (1 - momentum) g.
 template <class T> struct MuonMomentumRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T momentum, grad_scale;
+  T momentum;
+  const T* grad_scale;
   bool nesterov;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T scale = *grad_scale;
+    if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T *m = part.first, *g = part.grad;
-    const T keep = momentum, scale = grad_scale;
+    const T keep = momentum;
     const T of_grad = nesterov ? T(1) - momentum : T(0), of_momentum = nesterov ? momentum : T(1);
     team.each(part.numel, [=](int64_t i) {
       const T grad = g[i] * scale, velocity = keep * m[i] + (T(1) - keep) * grad;
@@ -67,11 +70,15 @@ template <class T> struct MuonApplyRows {
   const ParameterSegment<T>* segments;
   int64_t count;
   T lr;
+  const T* grad_scale;  // only whether it is NaN
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T scale = *grad_scale;
+    if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T* w = part.value;
     const T *g = part.grad, rate = lr * part.lr_scale, shrink = T(1) - rate * part.decay;
     team.each(part.numel, [=](int64_t i) { w[i] = w[i] * shrink - rate * g[i]; });
+    renew_copy(team, part);
   }
 };
 

@@ -3,7 +3,8 @@
 #pragma once
 #include <cstdint>
 
-#include "core/macros.h"
+#include "core/dtype.h"
+#include "core/math.h"
 
 namespace moxie {
 
@@ -12,8 +13,9 @@ inline constexpr int64_t optimizer_row = 16 * 1024;
 template <class T> struct ParameterSegment {
   T* value;
   T* grad;
-  T* first;   // what the optimizer keeps for each element, such as the first moment; null where it keeps nothing
-  T* second;  // such as the second moment
+  T* first;    // what the optimizer keeps for each element, such as the first moment; null where it keeps nothing
+  T* second;   // such as the second moment
+  bf16* copy;  // of the value, that forward passes compute with; null: there is none
   int64_t numel;
   int64_t first_row;
   T lr_scale;  // factor of the learning rate
@@ -44,7 +46,17 @@ MOXIE_FN ParameterSegment<T> segment_row(const ParameterSegment<T>* segments, in
   part.grad = part.grad ? part.grad + first : nullptr;
   part.first = part.first ? part.first + first : nullptr;
   part.second = part.second ? part.second + first : nullptr;
+  part.copy = part.copy ? part.copy + first : nullptr;
   return part;
+}
+
+// Renews the copy of a row whose new value has just been written.
+template <class T, class Team> MOXIE_FN void renew_copy(Team team, const ParameterSegment<T>& part) {
+  if (part.copy == nullptr) return;
+  team.sync();
+  const T* w = part.value;
+  bf16* copy = part.copy;
+  team.each(part.numel, [=](int64_t i) { copy[i] = bf16(static_cast<float>(w[i])); });
 }
 
 // partial[row] = sum of the squared gradients of a row
@@ -58,6 +70,28 @@ template <class T> struct SquaredGradRows {
     const T total = team.sum(part.numel, [=](int64_t i) { return g[i] * g[i]; });
     double* out = partial + row;
     team.once([=] { *out = static_cast<double>(total); });
+  }
+};
+
+// norm = sqrt(total) / divisor for the sum of all squared gradients, and the gradients' factor, which divides and
+// clips: min(1, clip / norm) / divisor, without a limit for clip = 0. Where the norm isn't finite the factor is NaN,
+// and the update kernels, which all begin with `*grad_scale`, change nothing.
+template <class T> struct ClipFactor {
+  const double* total;
+  double* norm;
+  T* factor;
+  double divisor, clip;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t) const {
+    const double length = math::sqrt(*total) / divisor;
+    const double shrink = clip > 0 && length > clip ? clip / length : 1;
+    const bool finite = length - length == 0;
+    const T scale = finite ? static_cast<T>(shrink / divisor) : std::numeric_limits<T>::quiet_NaN();
+    double* norm_out = norm;
+    T* factor_out = factor;
+    team.once([=] {
+      *norm_out = length;
+      *factor_out = scale;
+    });
   }
 };
 
