@@ -4,6 +4,7 @@
 
 namespace moxie {
 
+MOXIE_CUDA_WIDE_FLOATS(moe::ErcDistances);
 MOXIE_CUDA_WIDE_FLOATS(moe::ErcBound);
 MOXIE_CUDA_WIDE_FLOATS(moe::ErcNoise);
 MOXIE_CUDA_WIDE_FLOATS(moe::ErcNorms);

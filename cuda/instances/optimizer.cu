@@ -20,5 +20,6 @@ MOXIE_CUDA_WIDE_FLOATS(QuinticRows);
 MOXIE_CUDA_WIDE_FLOATS(EmaRows);
 MOXIE_CUDA_WIDE_FLOATS(SwapRows);
 MOXIE_CUDA_WIDE_FLOATS(SquaredGradRows);
+MOXIE_CUDA_WIDE_FLOATS(ClipFactor);
 
 }  // namespace moxie

@@ -3,6 +3,7 @@
 #include "core/kernels/reduce/extreme.h"
 #include "core/kernels/reduce/logsumexp.h"
 #include "core/kernels/reduce/product.h"
+#include "core/kernels/reduce/scale_total.h"
 #include "core/kernels/reduce/sum.h"
 #include "core/kernels/reduce/variance.h"
 #include "cuda/launch.cuh"
@@ -11,6 +12,7 @@ namespace moxie {
 
 MOXIE_CUDA_FLOATS(ChunkSum);
 MOXIE_CUDA_FLOATS(Expand);
+MOXIE_CUDA_WIDE_FLOATS(ScaleTotal);
 MOXIE_CUDA_FLOATS(ChunkSquares);
 MOXIE_CUDA_FLOATS(VarianceBackward);
 MOXIE_CUDA_FLOATS(CumulativeSum);

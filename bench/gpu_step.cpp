@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole training steps on a GPU in bf16 with f32 masters: tokens/s, the share of the matmul peak (MFU), and what ERC
+// costs. bench/gpu_step_torch.py runs the same models in PyTorch and prints the ratio.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "bench/timing.h"
+#include "core/storage.h"
+#include "moe/language_model.h"
+#include "nn/optimizer.h"
+#include "nn/train/device.h"
+
+namespace {
+
+using namespace moxie;
+
+struct ModelShape {
+  moe::LanguageModelOptions options;
+  int64_t time, batch;  // of one micro-batch
+};
+
+ModelShape shape_of(const std::string& name) {
+  ModelShape shape;
+  moe::LanguageModelOptions& o = shape.options;
+  o.moe.router = {.kind = moe::RouterKind::linear, .bias = false};
+  if (name == "tiny" || name == "small") {  // the demo's
+    const bool tiny = name == "tiny";
+    o.layers = tiny ? 4 : 8, o.width = tiny ? 128 : 256, o.heads = tiny ? 4 : 8;
+    o.moe.router.experts = tiny ? 8 : 16, o.moe.router.top_k = 2, o.moe.hidden = o.width;
+    shape.time = tiny ? 128 : 256, shape.batch = tiny ? 16 : 64;
+  } else if (name == "dense124m") {  // GPT-2's smallest, with SwiGLU and RoPE
+    o.vocabulary = 50304, o.layers = 12, o.width = 768, o.heads = 12, o.tie_embeddings = true;
+    o.dense_layers = 12, o.dense_hidden = 2048;
+    shape.time = 1024, shape.batch = 16;
+  } else {  // arXiv 2512.23447, section 4.1
+    check(name == "erc3b", "gpu_step: shape must be tiny, small, dense124m or erc3b, got '{}'", name);
+    o.vocabulary = 50304, o.layers = 12, o.width = 1536, o.heads = 16, o.recompute = true;
+    o.moe.router.experts = 64, o.moe.router.top_k = 8, o.moe.hidden = 768;
+    o.moe.router.weighting = moe::Weighting::before_top_k;
+    shape.time = 2048, shape.batch = 4;
+  }
+  return shape;
+}
+
+struct Tokens {
+  Array from, to;
+};
+
+Tokens random_tokens(const ModelShape& shape, int64_t vocabulary, Device device) {
+  std::mt19937 random(1);
+  const auto draw = [&] {
+    std::vector<int32_t> tokens(static_cast<size_t>(shape.batch * shape.time));
+    for (int32_t& token : tokens) token = static_cast<int32_t>(random() % static_cast<unsigned>(vocabulary));
+    return Array::from(tokens, {shape.batch, shape.time}, device);
+  };
+  return {draw(), draw()};
+}
+
+class Trainer final {
+ public:
+  Trainer(const ModelShape& shape, Dtype dtype, Device device)
+      : shape_(shape),
+        dtype_(dtype),
+        model_(shape.options, 1, device),
+        optimizer_(nn::parameters(model_)),
+        tokens_(random_tokens(shape, shape.options.vocabulary, device)) {}
+
+  // One optimizer step over `micro_batches` of the shape's batches. Waits for nothing on a GPU.
+  void step(int64_t micro_batches = 1) {
+    for (int64_t part = 0; part < micro_batches; ++part) {
+      const nn::Context context{.training = true,
+                                .dtype = dtype_,
+                                .seed = 1,
+                                .step = static_cast<uint32_t>(steps_),
+                                .micro_batch = static_cast<uint32_t>(part),
+                                .first_token = part * shape_.batch * shape_.time};
+      const moe::Losses losses = model_.losses(tokens_.from, tokens_.to, context);
+      losses.total(model_.options, micro_batches).backward();
+      loss_ = losses.cross_entropy.value();
+    }
+    norm_ = optimizer_.step(1e-4);
+    ++steps_;
+  }
+  // The last step's loss; waits for it. Throws where a gradient wasn't finite.
+  double loss() const {
+    norm_.value();
+    return loss_.item();
+  }
+  // Seconds per step: the median of `rounds` rounds of `steps` steps.
+  double seconds(int rounds, int steps, int64_t micro_batches) {
+    std::vector<double> all;
+    for (int round = -1; round < rounds; ++round) {  // the first is not counted
+      const double ms = bench::milliseconds([&] {
+        for (int i = 0; i < (round < 0 ? std::min(steps, 3) : steps); ++i) step(micro_batches);
+        loss();
+      });
+      if (round >= 0) all.push_back(ms / 1000 / steps);
+    }
+    return bench::median(all);
+  }
+  void set_erc(bool on) {
+    for (moe::Block& block : model_.blocks)
+      if (block.moe) block.moe->options.erc = on;
+  }
+  int64_t parameters() const { return nn::count(model_); }
+
+ private:
+  ModelShape shape_;
+  Dtype dtype_;
+  moe::LanguageModel model_;
+  nn::AdamW optimizer_;
+  Tokens tokens_;
+  Array loss_;
+  nn::GradientNorm norm_;
+  int64_t steps_ = 0;
+};
+
+// The same small model on both devices: losses of some steps agree before anything is timed.
+void verify(Device device) {
+  ModelShape shape = shape_of("tiny");
+  shape.options.moe.erc = true;
+  shape.batch = 2;
+  const auto losses_on = [&](Device where) {
+    std::vector<double> losses;
+    Trainer trainer(shape, Dtype::f32, where);
+    for (int i = 0; i < 5; ++i) {
+      trainer.step(2);
+      losses.push_back(trainer.loss());
+    }
+    return losses;
+  };
+  const std::vector<double> wanted = losses_on(Device::cpu()), got = losses_on(device);
+  for (size_t i = 0; i < wanted.size(); ++i)
+    check(std::abs(got[i] - wanted[i]) <= 1e-3 * wanted[i], "gpu_step: loss {} of step {} on {}, {} on the CPU", got[i],
+          i, device.name(), wanted[i]);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  std::string shape_name = "small", device_name = "cuda", dtype_name = "bf16";
+  int rounds = 5, steps = 10;
+  int64_t batch = 0, micro_batches = 1;
+  double peak = 989;
+  bool json = false, with_erc = false, erc_share = false, unverified = false;
+  CLI::App app{"Times whole training steps of the language model on a GPU"};
+  app.add_option("--shape", shape_name, "tiny, small, dense124m or erc3b")->capture_default_str();
+  app.add_option("--device", device_name, "cuda, cuda:N or cpu")->capture_default_str();
+  app.add_option("--dtype", dtype_name, "bf16 or f32")->capture_default_str()->check(CLI::IsMember({"bf16", "f32"}));
+  app.add_option("--rounds", rounds, "timed rounds")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--steps", steps, "steps per round")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--batch", batch, "sequences per micro-batch; 0: the shape's own");
+  app.add_option("--micro-batches", micro_batches, "per optimizer step")->check(CLI::PositiveNumber);
+  app.add_option("--peak", peak, "TFLOP/s of the device's matmuls, for the MFU")->capture_default_str();
+  app.add_flag("--erc", with_erc, "with the ERC loss");
+  app.add_flag("--erc-share", erc_share, "time the step without and with the ERC loss, and print its share");
+  app.add_flag("--unverified", unverified, "don't compare a small model with the CPU first");
+  app.add_flag("--json", json, "one JSON object instead of a table");
+  CLI11_PARSE(app, argc, argv);
+  const Device device = train::device_from_name(device_name);
+  if (!unverified) verify(device);
+
+  ModelShape shape = shape_of(shape_name);
+  if (batch > 0) shape.batch = batch;
+  reset_peak_memory();
+  Trainer trainer(shape, dtype_name == "bf16" ? Dtype::bf16 : Dtype::f32, device);
+  trainer.set_erc(with_erc && !erc_share);
+  const double seconds = trainer.seconds(rounds, steps, micro_batches);
+  const auto tokens = static_cast<double>(shape.batch * shape.time * micro_batches);
+  const double flops = moe::training_flops(shape.options, shape.batch * shape.time * micro_batches, shape.time);
+  nlohmann::ordered_json result{{"shape", shape_name},
+                                {"device", device.name()},
+                                {"dtype", dtype_name},
+                                {"parameters", trainer.parameters()},
+                                {"tokens", tokens},
+                                {"recompute", shape.options.recompute},
+                                {"erc", with_erc && !erc_share},
+                                {"ms", seconds * 1e3},
+                                {"tokens_per_s", tokens / seconds},
+                                {"tflops", flops / seconds * 1e-12},
+                                {"mfu", flops / seconds * 1e-12 / peak},
+                                {"memory_gb", static_cast<double>(memory_of(device).peak_bytes) * 1e-9},
+                                {"loss", trainer.loss()}};
+  if (erc_share) {
+    trainer.set_erc(true);
+    const double with = trainer.seconds(rounds, steps, micro_batches);
+    result["erc_ms"] = (with - seconds) * 1e3;
+    result["erc_share"] = (with - seconds) / seconds;
+    // ERC's cost has no tokens in it, so its share of a longer step follows from the two.
+    result["erc_share_at_512k_tokens"] = (with - seconds) / (seconds * 524288 / tokens);
+  }
+  if (json)
+    fmt::print("{}\n", result.dump());
+  else
+    for (const auto& [key, value] : result.items()) fmt::print("{:>26}  {}\n", key, value.dump());
+  return 0;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "error: {}\n", error.what());
+  return 1;
+}
