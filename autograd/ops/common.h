@@ -17,7 +17,8 @@ inline void check_same_kind(const char* op, const Array& x, const char* x_name, 
         y_name, name_of(y.dtype()));
 }
 
-// i32 indices on the same device, each in [0, limit), or equal to `ignored`.
+// i32 indices on the same device, each in [0, limit), or equal to `ignored`. On a GPU they are looked at behind the
+// program, and what is wrong is thrown by the next call that waits for the device (to_vector, item, a copy to the CPU).
 void check_indices(const char* op, const Array& index, int64_t limit, Device device,
                    std::optional<int32_t> ignored = std::nullopt);
 

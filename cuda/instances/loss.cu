@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/loss/cross_entropy.h"
 #include "core/kernels/loss/kl_divergence.h"
-#include "core/kernels/loss/mean_of_counted.h"
 #include "core/kernels/loss/weighted_cross_entropy.h"
 #include "cuda/launch.cuh"
 
@@ -9,7 +8,7 @@ namespace moxie {
 
 MOXIE_CUDA_FLOATS(CrossEntropy);
 MOXIE_CUDA_FLOATS(CrossEntropyBackward);
-MOXIE_CUDA_WIDE_FLOATS(MeanOfCounted);
+MOXIE_CUDA_WIDE_FLOATS(MeanLoss);
 MOXIE_CUDA_FLOATS(WeightedCrossEntropy);
 MOXIE_CUDA_FLOATS(WeightedCrossEntropyBackward);
 MOXIE_CUDA_FLOATS(KlDivergence);

@@ -4,6 +4,8 @@
 
 namespace moxie {
 
+MOXIE_CUDA_KERNEL(RopeFrequencies);
+MOXIE_CUDA_WIDE_FLOATS(RopeTable);
 MOXIE_CUDA_FLOATS(Rope);
 
 }  // namespace moxie

@@ -57,7 +57,7 @@ TEST_CASE("where") {
     const std::vector<double> holds = condition.to_vector<double>();
     run({.covers = "where(Array, Tensor, Tensor)",
          .name = fmt::format("condition {}", c.condition),
-         .function = [=](std::span<const Tensor> x) { return where(condition, x[0], x[1]); },
+         .function = [=](std::span<const Tensor> x) { return where(condition.to(x[0].device()), x[0], x[1]); },
          .reference =
              [=](std::span<const Numbers> x) {
                Numbers z(c.z);
@@ -106,7 +106,7 @@ TEST_CASE("masked_fill") {
     const std::vector<double> filled = mask.to_vector<double>();
     run({.covers = "masked_fill(Tensor, Array, double)",
          .name = fmt::format("mask {}", c.mask),
-         .function = [=](std::span<const Tensor> x) { return masked_fill(x[0], mask, -2.5); },
+         .function = [=](std::span<const Tensor> x) { return masked_fill(x[0], mask.to(x[0].device()), -2.5); },
          .reference =
              [=](std::span<const Numbers> x) {
                Numbers y = x[0];

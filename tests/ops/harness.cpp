@@ -14,6 +14,7 @@
 #include "autograd/record.h"
 #include "core/parallel.h"
 #include "core/storage.h"
+#include "tests/device.h"
 
 namespace moxie::testing {
 
@@ -81,7 +82,7 @@ class OneThread final {
 
 class Harness final {
  public:
-  explicit Harness(const OpRow& row) : row_(row) {
+  explicit Harness(const OpRow& row, Device device = Device::cpu()) : row_(row), device_(device) {
     for (size_t i = 0; i < row.inputs.size(); ++i) {
       Numbers numbers(row.inputs[i].shape);
       numbers.at = generate(row.inputs[i], static_cast<uint32_t>(i));
@@ -106,13 +107,30 @@ class Harness final {
     if (row_.bf16) check_low_precision(Dtype::bf16, row_.tolerances.bf16, exact);
     if (row_.bf16) check_parameters(row_.tolerances.bf16, exact);
     check_no_history();
+    if (has_cuda()) Harness(row_, Device::cuda()).run_on_device(exact);
   }
 
  private:
+  // What depends on the device, given what the CPU computes.
+  void run_on_device(const Outcome& cpu) {
+    const Outcome exact = evaluate(Dtype::f64, all());
+    check_forward(exact);
+    check_near(exact.y, cpu.y, row_.tolerances.f64, "f64 on both devices");
+    for (size_t i = 0; i < x_.size(); ++i)
+      check_near(exact.grads[i], cpu.grads[i], row_.tolerances.f64,
+                 "f64 on both devices, gradient of input " + std::to_string(i));
+    check_gradients();
+    check_bits(Dtype::f64, exact);
+    check_accumulation(exact);
+    check_low_precision(Dtype::f32, row_.tolerances.f32, cpu);
+    if (row_.bf16) check_low_precision(Dtype::bf16, row_.tolerances.bf16, cpu);
+    if (row_.bf16) check_parameters(row_.tolerances.bf16, cpu);
+  }
+
   std::vector<bool> all() const { return std::vector<bool>(row_.inputs.size(), true); }
 
   Array input(size_t i, Dtype dtype) const {
-    return Array::from(x_[i].at, x_[i].shape).to(dtype_of_input(row_.inputs[i], dtype));
+    return Array::from(x_[i].at, x_[i].shape).to(dtype_of_input(row_.inputs[i], dtype)).to(device_);
   }
   // What input() gives, made once to compare with.
   const Array& untouched(size_t i, Dtype dtype) {
@@ -136,7 +154,7 @@ class Harness final {
     const auto size = static_cast<size_t>(y.numel());
     for (size_t i = cotangent_.size(); i < size; ++i)
       cotangent_.push_back(rounded_to_bf16(static_cast<double>(normal_at({.seed = 22}, i))));
-    return Array::from(cotangent_, y.shape()).to(y.dtype());
+    return Array::from(cotangent_, y.shape()).to(y.dtype()).to(device_);
   }
 
   static std::vector<Array> grads_of(const std::vector<Tensor>& inputs) {
@@ -151,10 +169,10 @@ class Harness final {
     const Array value = y.value().clone();
     if (y.requires_grad()) y.backward(cotangent(y));
     for (size_t i = 0; i < x.size(); ++i) {  // ops don't write into their inputs
-      const Array& before = untouched(i, dtype);
-      CHECK(std::memcmp(before.raw(), x[i].value().raw(), static_cast<size_t>(before.bytes())) == 0);
+      INFO("input ", i);
+      CHECK(same_bits(untouched(i, dtype), x[i].value()));
     }
-    CHECK(std::memcmp(value.raw(), y.value().raw(), static_cast<size_t>(value.bytes())) == 0);
+    CHECK(same_bits(value, y.value()));
     return {value, grads_of(x)};
   }
 
@@ -180,8 +198,9 @@ class Harness final {
   }
 
   static bool same_bits(const Array& a, const Array& b) {
-    return a.defined() == b.defined() && a.shape() == b.shape() && a.dtype() == b.dtype() &&
-           (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);
+    if (a.defined() != b.defined() || a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+    const Array x = a.to(Device::cpu()), y = b.to(Device::cpu());
+    return x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), static_cast<size_t>(x.bytes())) == 0;
   }
 
   static void check_same_bits(const Outcome& a, const Outcome& b, const std::string& what) {
@@ -217,6 +236,7 @@ class Harness final {
 
   void check_bits(Dtype dtype, const Outcome& first) {
     check_same_bits(first, evaluate(dtype, all()), "two runs");
+    if (device_.is_cuda()) return;
     for (const int count : {2, 3}) {
       if (count == 3 && dtype != Dtype::f32) continue;
       set_threads(count);
@@ -336,6 +356,7 @@ class Harness final {
   }
 
   const OpRow& row_;
+  Device device_;
   std::vector<Numbers> x_;
   std::map<Dtype, std::vector<Array>> untouched_;
   std::vector<double> cotangent_;

@@ -54,7 +54,8 @@ struct OpRow {
 // Checks forward against the reference, gradients against differences, f32 and bf16 against f64, single gradients
 // against joint ones, accumulation, parameters kept in f32, reads of unset memory, untouched inputs, and bit-equal
 // results for two runs and for one, two and three threads (f32; otherwise two), that a change in place between forward
-// and backward is told or harmless, and that anomaly mode finds nothing. Marks the declaration as covered.
+// and backward is told or harmless, and that anomaly mode finds nothing. Where there is a GPU, all that depends on the
+// device again there, and CPU = GPU. Marks the declaration as covered.
 void run(const OpRow& row);
 void run(const std::vector<OpRow>& rows);
 

@@ -36,7 +36,7 @@ TEST_CASE("gather") {
     const Array index = random_indices(c.shape.with(dim, c.count), c.shape[dim]);
     run({.covers = "gather(Tensor, int64_t, Array)",
          .name = fmt::format("dim {}, {} of them", c.dim, c.count),
-         .function = [=](std::span<const Tensor> x) { return gather(x[0], c.dim, index); },
+         .function = [=](std::span<const Tensor> x) { return gather(x[0], c.dim, index.to(x[0].device())); },
          .reference =
              [=](std::span<const Numbers> x) {
                Numbers y(index.shape());
@@ -68,7 +68,7 @@ TEST_CASE("index_add") {
                         Case{{1, 4}, 6}, Case{{31, 33}, 40}, Case{{3, 1025}, 33}, Case{{1025, 17}, 1023}}) {
     const Array index = random_indices({c.n}, c.shape[0]);
     run({.covers = "index_add(Tensor, Array, Tensor)",
-         .function = [=](std::span<const Tensor> x) { return index_add(x[0], index, x[1]); },
+         .function = [=](std::span<const Tensor> x) { return index_add(x[0], index.to(x[0].device()), x[1]); },
          .reference =
              [=](std::span<const Numbers> x) {
                Numbers y = x[0];
@@ -95,7 +95,7 @@ TEST_CASE("embedding") {
                         Case{{4, 0}, {2}}, Case{{31, 33}, {33, 2}}, Case{{5, 1025}, {17}}, Case{{1023, 17}, {1025}}}) {
     const Array index = random_indices(c.index, c.weight[0]);
     run({.covers = "embedding(Tensor, Array)",
-         .function = [=](std::span<const Tensor> x) { return embedding(x[0], index); },
+         .function = [=](std::span<const Tensor> x) { return embedding(x[0], index.to(x[0].device())); },
          .reference =
              [=](std::span<const Numbers> x) {
                const int64_t width = c.weight[1];

@@ -82,7 +82,7 @@ TEST_CASE("cross_entropy") {
     const Array array = Array::from(targets, c.shape.without(c.shape.rank() - 1));
     run({.covers = "cross_entropy(Tensor, Array, int64_t)",
          .name = c.ignore ? "some ignored" : "",
-         .function = [=](std::span<const Tensor> x) { return cross_entropy(x[0], array); },
+         .function = [=](std::span<const Tensor> x) { return cross_entropy(x[0], array.to(x[0].device())); },
          .reference =
              [=](std::span<const Numbers> x) {
                Numbers y{Shape{}};
@@ -171,8 +171,8 @@ TEST_CASE("cross_entropy: class weights, label smoothing, reductions") {
                    [=](std::span<const Tensor> x) {
                      CrossEntropyOptions options{
                          .label_smoothing = smoothing, .ignore_index = 77777, .reduction = reduction};
-                     if (weighted) options.class_weights = weights.to(statistics_dtype(x[0].dtype()));
-                     return cross_entropy(x[0], target_array, options);
+                     if (weighted) options.class_weights = weights.to(statistics_dtype(x[0].dtype())).to(x[0].device());
+                     return cross_entropy(x[0], target_array.to(x[0].device()), options);
                    },
                .reference =
                    [=](std::span<const Numbers> x) {
@@ -252,7 +252,7 @@ TEST_CASE("binary_cross_entropy_with_logits") {
     run_pairs(
         op, "weighted, ",
         [=](const Tensor& x, const Tensor& y, Reduction r) {
-          return binary_cross_entropy_with_logits(x, y, array.to(statistics_dtype(x.dtype())), r);
+          return binary_cross_entropy_with_logits(x, y, array.to(statistics_dtype(x.dtype())).to(x.device()), r);
         },
         [=](double x, double y, int64_t col) {
           return weight[static_cast<size_t>(col)] * y * softplus(-x) + (1 - y) * softplus(x);

@@ -116,7 +116,7 @@ TEST_CASE("grouped_matmul") {
     const Array offsets = Array::from(c.offsets, {groups + 1});
     run({.covers = "grouped_matmul(Tensor, Tensor, Array)",
          .name = fmt::format("{} groups", groups),
-         .function = [=](std::span<const Tensor> x) { return grouped_matmul(x[0], x[1], offsets); },
+         .function = [=](std::span<const Tensor> x) { return grouped_matmul(x[0], x[1], offsets.to(x[0].device())); },
          .reference =
              [=](std::span<const Numbers> x) {
                Numbers y({rows, out});

@@ -1,35 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/attention/rope.h"
 
-#include <cmath>
-
 #include "autograd/ops/attention.h"
 #include "autograd/ops/common.h"
 
 namespace moxie {
 namespace {
 
-struct RopeTable {
+struct Table {
   Array cosine, sine;  // [time, head_dim / 2]
 };
 
-RopeTable rope_table(int64_t time, int64_t head_dim, int64_t first_position, double base, Options options) {
+Table table_of(int64_t time, int64_t head_dim, int64_t first_position, double base, Options options) {
   const int64_t half = head_dim / 2;
-  const RopeTable table{Array::empty({time, half}, options), Array::empty({time, half}, options)};
-  std::vector<double> frequency(static_cast<size_t>(half));
-  for (int64_t i = 0; i < half; ++i)
-    frequency[static_cast<size_t>(i)] = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-  dispatch_float("rope", options.dtype, [&]<class T>(T) {
-    using V = Accumulator<T>;
-    V *cosine = table.cosine.data<V>(), *sine = table.sine.data<V>();
-    parallel_for(time, time * half >= 1024, [&](int64_t t) {
-      for (int64_t i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(first_position + t) * frequency[static_cast<size_t>(i)];
-        cosine[t * half + i] = static_cast<V>(std::cos(angle));
-        sine[t * half + i] = static_cast<V>(std::sin(angle));
-      }
-    });
-  });
+  const Table table{Array::empty({time, half}, options), Array::empty({time, half}, options)};
+  const Array frequency = Array::empty({half}, {Dtype::f64, options.device});
+  for_rows(options.device, RopeFrequencies{frequency.data<double>(), base, head_dim}, 1, half);
+  const auto launch = [&]<class V>(V) {
+    const RopeTable<V> kernel{frequency.data<double>(), table.cosine.data<V>(), table.sine.data<V>(), half,
+                              first_position};
+    constexpr int64_t cost = 32;  // of a sine and a cosine, in simple operations
+    for_rows(options.device, kernel, time, half * cost);
+  };
+  options.dtype == Dtype::f64 ? launch(double{}) : launch(float{});
   return table;
 }
 
@@ -43,7 +36,7 @@ Tensor rope(const Tensor& x, int64_t heads, int64_t first_position, double base)
   check(first_position >= 0 && base > 0, "rope: first_position must not be negative and base positive, got {} and {}",
         first_position, base);
   const Options statistics{statistics_dtype(x.dtype()), x.device()};
-  const RopeTable table = rope_table(shape[1], shape[3], first_position, base, statistics);
+  const Table table = table_of(shape[1], shape[3], first_position, base, statistics);
   const auto launch = [table, shape, heads](const Array& from, const Array& into, double direction, bool accumulate) {
     dispatch_float("rope", from.dtype(), [&]<class T>(T) {
       using V = Accumulator<T>;

@@ -19,6 +19,9 @@ inline Array scaled_total(const Array& parts, double scale) {
   return scale == 1 ? total : affine(Tensor(total), scale, 0).value();
 }
 
+// loss = totals[0] / count with count = totals[1], both scalars; where nothing counts, the loss is 0.
+void mean_loss(const Array& totals, const Array& count, const Array& loss);
+
 // The rules of logits [.., classes] and targets [..]; gives the ignored index as a target can hold it.
 int32_t check_targets(const Tensor& logits, const Array& targets, int64_t ignore_index);
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/loss/cross_entropy.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "autograd/ops/loss/common.h"
@@ -18,6 +17,13 @@ int32_t check_targets(const Tensor& logits, const Array& targets, int64_t ignore
   check_indices("cross_entropy", targets, logits.dim(-1), logits.device(),
                 ignored == ignore_index ? std::optional(ignored) : std::nullopt);
   return ignored;
+}
+
+void mean_loss(const Array& totals, const Array& count, const Array& loss) {
+  const auto launch = [&]<class V>(V) {
+    for_rows(totals.device(), MeanLoss<V>{totals.data<V>(), count.data<V>(), loss.data<V>()}, 1, 1);
+  };
+  totals.dtype() == Dtype::f64 ? launch(double{}) : launch(float{});
 }
 
 Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_index) {
@@ -38,10 +44,7 @@ Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_
   });
   const Array totals = reduce_sum(parts, 2, rows, 1);  // the losses and their count
   const Array loss = Array::empty({}, statistics), count = Array::empty({}, statistics);
-  dispatch_float("cross_entropy", statistics.dtype, [&]<class V>(V) {
-    *count.data<V>() = std::max(totals.data<V>()[1], V(1));  // all ignored: 0 / 1
-    *loss.data<V>() = static_cast<V>(totals.data<V>()[0] / *count.data<V>());
-  });
+  mean_loss(totals, count, loss);
   return record(
       "cross_entropy", loss, {logits},
       [x = logits.value(), targets, lse, count, rows, cols, ignored](std::span<const Array> dy, Grads& grads) {

@@ -6,7 +6,6 @@
 #include "core/gemm.h"
 #include "core/kernels/elementwise/scale_by_ratio.h"
 #include "core/kernels/loss/cross_entropy.h"
-#include "core/kernels/loss/mean_of_counted.h"
 
 namespace moxie {
 namespace {
@@ -144,7 +143,7 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Array& 
       gradients(c, first, x.value(), weight.value(), logits, saved);
     }
     const Array totals = reduce_sum(parts, 2, c.rows, 1);  // the losses and their count
-    for_rows(x.device(), MeanOfCounted<V>{totals.data<V>(), loss.data<V>(), saved.count.data<V>()}, 1, 1);
+    mean_loss(totals, saved.count, loss);
   });
   return record("linear_cross_entropy", loss, {x, weight},
                 [saved](std::span<const Array> dloss, Grads& grads) { backward(saved, dloss[0], grads); });

@@ -81,12 +81,7 @@ Tensor cross_entropy(const Tensor& logits, const Array& targets, const CrossEntr
   if (mean) {
     const Array totals = reduce_sum(parts, 2, p.rows, 1);  // the losses and their weights
     loss = Array::empty({}, statistics), count = Array::empty({}, statistics);
-    dispatch_float("cross_entropy", statistics.dtype, [&]<class V>(V) {
-      const V *total = totals.data<V>(), nothing = V(0);
-      // Where nothing counts the loss is 0, and dividing by infinity makes its gradient 0.
-      *count.data<V>() = total[1] == nothing ? std::numeric_limits<V>::infinity() : total[1];
-      *loss.data<V>() = static_cast<V>(total[0] / *count.data<V>());
-    });
+    mean_loss(totals, count, loss);
   }
   return record("cross_entropy", loss, {logits}, [p, lse, count](std::span<const Array> dy, Grads& grads) {
     gradient(p, lse, count, dy[0], grads.into(0));

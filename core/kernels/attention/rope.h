@@ -3,8 +3,38 @@
 // angle position * base^(-2 i / head_dim).
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/math_extended.h"
 
 namespace moxie {
+
+// frequency[i] = base^(-2 i / head_dim), frequency [head_dim / 2]
+struct RopeFrequencies {
+  double* frequency;
+  double base;
+  int64_t head_dim;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t) const {
+    double* out = frequency;
+    const double from = base, size = static_cast<double>(head_dim);
+    team.each(head_dim / 2, [=](int64_t i) { out[i] = math::pow(from, -2.0 * static_cast<double>(i) / size); });
+  }
+};
+
+// cosine, sine [time, half] of the angles (first_position + t) frequency[i]
+template <class V> struct RopeTable {
+  const double* frequency;
+  V* cosine;
+  V* sine;
+  int64_t half, first_position;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t t) const {
+    const double* turn = frequency;
+    V *c = cosine + t * half, *s = sine + t * half;
+    const auto position = static_cast<double>(first_position + t);
+    team.each(half, [=](int64_t i) {
+      c[i] = static_cast<V>(math::cos(position * turn[i]));
+      s[i] = static_cast<V>(math::sin(position * turn[i]));
+    });
+  }
+};
 
 // y = x with the first `turned` heads rotated and the others copied; x, y [rows, heads, head_dim], a row is one token
 // at time row % time. cosine, sine [time, head_dim / 2]. direction -1 turns back, which is the backward pass.

@@ -34,6 +34,23 @@ template <class T> struct CrossEntropy {
   }
 };
 
+// loss = totals[0] / count with count = totals[1], the number or the weight of the rows that count. Where none does,
+// count is infinite, so that the loss is 0.
+template <class V> struct MeanLoss {
+  const V* totals;
+  V* count;
+  V* loss;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t) const {
+    const V sum = totals[0], counted = totals[1];
+    V *count_at = count, *loss_at = loss;
+    team.once([=] {
+      const V divisor = counted == V(0) ? std::numeric_limits<V>::infinity() : counted;
+      *count_at = divisor;
+      *loss_at = sum / divisor;
+    });
+  }
+};
+
 // dx = dloss / count (exp(x - lse) - [i = target]); 0 in ignored rows
 template <class T> struct CrossEntropyBackward {
   using V = Accumulator<T>;
