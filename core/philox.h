@@ -5,6 +5,9 @@
 #pragma once
 #include <cstdint>
 #include <type_traits>
+#ifdef __CUDACC__
+#include <curand_philox4x32_x.h>
+#endif
 
 #include "core/macros.h"
 #include "core/math.h"
@@ -75,8 +78,13 @@ MOXIE_FN SineCosine sine_cosine_of_turns(float t) {
 
 }  // namespace detail
 
-// Philox4x32-10: ten rounds, as in Random123.
+// Philox4x32-10: ten rounds, as in Random123; on CUDA by cuRAND.
 MOXIE_FN Philox4 philox4x32_10(const uint32_t (&counter)[4], const uint32_t (&key)[2]) {
+#ifdef __CUDA_ARCH__
+  const uint4 r =
+      curand_Philox4x32_10(make_uint4(counter[0], counter[1], counter[2], counter[3]), make_uint2(key[0], key[1]));
+  return {{r.x, r.y, r.z, r.w}};
+#else
   detail::PhiloxState s{counter[0], counter[1], counter[2], counter[3], key[0], key[1]};
   s = detail::philox_round(s);
   s = detail::philox_round(s);
@@ -89,6 +97,7 @@ MOXIE_FN Philox4 philox4x32_10(const uint32_t (&counter)[4], const uint32_t (&ke
   s = detail::philox_round(s);
   s = detail::philox_round(s);
   return {{s.c0, s.c1, s.c2, s.c3}};
+#endif
 }
 
 // The random words of elements 4 * block to 4 * block + 3.

@@ -44,6 +44,7 @@ template <int size> struct Strided {
       g(i + 2 * size, c);
       g(i + 3 * size, d);
     }
+#pragma unroll 1
     for (; i < n; i += size) g(i, f(i));
   }
   template <class F> static __device__ __forceinline__ auto sum(int64_t rank, int64_t n, F f) {
@@ -55,6 +56,7 @@ template <int size> struct Strided {
       c += f(i + 2 * size);
       d += f(i + 3 * size);
     }
+#pragma unroll 1
     for (; i < n; i += size) a += f(i);
     return (a + b) + (c + d);
   }

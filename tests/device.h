@@ -21,6 +21,12 @@ inline bool has_cuda() {
   return false;
 }
 
+// MOXIE_TEST_SMALL=1 asks for little work on the device, for tools that slow it down a hundredfold.
+inline bool small_only() {
+  const char* small = std::getenv("MOXIE_TEST_SMALL");
+  return small != nullptr && std::string_view(small) == "1";
+}
+
 // For the first line of a test case that needs a GPU: says that it is skipped, where there is none.
 #define MOXIE_NEEDS_CUDA()                  \
   if (!::moxie::testing::has_cuda()) {      \

@@ -62,7 +62,8 @@ template <class T> struct Combine {
       terms.row[j] = row(token * top_k + first + j) + begin;
       terms.weight[j] = weight(token * top_k + first + j);
     }
-    branch(adds || first > 0, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], terms.sum(i), add); }); });
+    branch(adds || first > 0,
+           [=](auto add) { store_each(team, n, out, add, [=](int64_t i) { return terms.sum(i); }); });
   }
 
   // For bf16, which several passes over y would round several times: they go over a piece of sums in V instead, of
@@ -104,7 +105,7 @@ template <class T> struct CombineBackward {
       if (drows != nullptr) {
         T* out = drows + place;
         const V w = weights[assignment];
-        team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(w * V(g[i])); });
+        store_each(team, cols, out, false, [=](int64_t i) { return w * V(g[i]); });
       }
     }
   }

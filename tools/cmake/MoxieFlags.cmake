@@ -15,7 +15,11 @@ set(moxie_cxx_flags
 # std::bit_cast and std::numeric_limits are constexpr, which makes them callable on the device
 set(moxie_cuda_flags
   --expt-relaxed-constexpr
+  # f32 quotients within 2 units in the last place and square roots within 1: the exact ones branch, and a thread then
+  # waits for memory once for every element and not once for several
+  --prec-div=false --prec-sqrt=false
   -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas
+  $<$<BOOL:${MOXIE_PTXAS_VERBOSE}>:-Xptxas=-v>
   $<$<BOOL:${MOXIE_WERROR}>:-Werror=all-warnings>)
 target_compile_options(moxie_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${moxie_cxx_flags}>"
                                              "$<$<COMPILE_LANGUAGE:CUDA>:${moxie_cuda_flags}>")

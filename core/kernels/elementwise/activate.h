@@ -14,7 +14,7 @@ template <class T> struct SwiGlu {
     using V = Accumulator<T>;
     const T *gate = x + row * 2 * hidden, *up = gate + hidden;
     T* out = y + row * hidden;
-    team.each(hidden, [=](int64_t i) { out[i] = static_cast<T>(Silu::f(V(gate[i])) * V(up[i])); });
+    store_each(team, hidden, out, false, [=](int64_t i) { return Silu::f(V(gate[i])) * V(up[i]); });
   }
 };
 

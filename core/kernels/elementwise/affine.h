@@ -18,7 +18,7 @@ template <class T> struct Affine {
     const V factor = scale, offset = shift;
     const int64_t n = elementwise_count(numel, row);
     branch(accumulate,
-           [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], factor * V(in[i]) + offset, add); }); });
+           [=](auto add) { store_each(team, n, out, add, [=](int64_t i) { return factor * V(in[i]) + offset; }); });
   }
 };
 

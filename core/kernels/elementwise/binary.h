@@ -78,9 +78,9 @@ template <class Op, BinaryPart part, class T> struct Binary {
     T* o = out + first;
     const int64_t n = elementwise_count(numel, row);
     branch(accumulate, [=](auto add) {
-      team.each(n, [=](int64_t i) {
+      store_each(team, n, o, add, [=](int64_t i) {
         const V upstream = part == BinaryPart::value ? V(0) : V(g[i]);
-        store(o[i], binary_part<Op, part>(V(a[i]), V(b[i]), upstream), add);
+        return binary_part<Op, part>(V(a[i]), V(b[i]), upstream);
       });
     });
   }
@@ -104,10 +104,10 @@ template <class Op, BinaryPart part, class T, class Out = T> struct BroadcastBin
     const bool add_up = accumulate;
     with_readers(x + place.operand[0], plan.repeats(0), y + place.operand[1], plan.repeats(1), [=](auto a, auto b) {
       if constexpr (part == BinaryPart::value)
-        team.each(n, [=](int64_t i) { o[i] = static_cast<Out>(Op::f(V(a(i)), V(b(i)))); });
+        store_each(team, n, o, false, [=](int64_t i) { return Op::f(V(a(i)), V(b(i))); });
       else
         branch(add_up, [=](auto add) {
-          team.each(n, [=](int64_t i) { store(o[i], binary_part<Op, part>(V(a(i)), V(b(i)), V(g[i])), add); });
+          store_each(team, n, o, add, [=](int64_t i) { return binary_part<Op, part>(V(a(i)), V(b(i)), V(g[i])); });
         });
     });
   }

@@ -13,10 +13,9 @@ template <class From, class To> struct Convert {
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const From* in = x + row * elementwise_row;
     To* out = y + row * elementwise_row;
-    team.each(elementwise_count(numel, row), [=](int64_t i) {
-      const auto value = static_cast<Accumulator<From>>(in[i]);
-      out[i] = static_cast<To>(static_cast<Accumulator<To>>(value));
-    });
+    team.each(
+        elementwise_count(numel, row), [=](int64_t i) { return static_cast<Accumulator<From>>(in[i]); },
+        [=](int64_t i, Accumulator<From> value) { out[i] = static_cast<To>(static_cast<Accumulator<To>>(value)); });
   }
 };
 

@@ -114,7 +114,7 @@ template <class Op, class T> struct Unary {
     const T* in = x + row * elementwise_row;
     T* out = y + row * elementwise_row;
     const Op function = op;
-    team.each(elementwise_count(numel, row), [=](int64_t i) { out[i] = static_cast<T>(function.f(V(in[i]))); });
+    store_each(team, elementwise_count(numel, row), out, false, [=](int64_t i) { return function.f(V(in[i])); });
   }
 };
 
@@ -135,9 +135,9 @@ template <class Op, class T> struct UnaryBackward {
     const int64_t n = elementwise_count(numel, row);
     const Op function = op;
     branch(accumulate, [=](auto add) {
-      team.each(n, [=](int64_t i) {
+      store_each(team, n, out, add, [=](int64_t i) {
         const V input = Op::needs_x ? V(in[i]) : V(0), output = Op::needs_y ? V(result[i]) : V(0);
-        store(out[i], V(g[i]) * function.d(input, output), add);
+        return V(g[i]) * function.d(input, output);
       });
     });
   }

@@ -14,7 +14,8 @@ template <class T> struct GatherRows {
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const T* in = x + index[row] * cols;
     T* out = y + row * cols;
-    team.each(cols, [=](int64_t i) { out[i] = in[i]; });
+    team.each(
+        cols, [=](int64_t i) { return in[i]; }, [=](int64_t i, T value) { out[i] = value; });
   }
 };
 
@@ -33,8 +34,7 @@ template <class From, class T> struct SegmentSum {
     if (!accumulate) team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(0)); });
     for (int32_t place = offsets[row]; place < offsets[row + 1]; ++place) {
       const From* in = x + order[place] * cols;
-      team.each(cols,
-                [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + static_cast<V>(Accumulator<From>(in[i]))); });
+      store_each(team, cols, out, true, [=](int64_t i) { return static_cast<Accumulator<From>>(in[i]); });
     }
   }
 };

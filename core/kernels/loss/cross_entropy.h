@@ -71,9 +71,9 @@ template <class T> struct CrossEntropyBackward {
     const V scale = counts ? *dloss / *count : V(0), shift = lse[row];
     const int64_t n = cols;
     branch(accumulate, [=](auto add) {
-      team.each(n, [=](int64_t i) {
+      store_each(team, n, out, add, [=](int64_t i) {
         const V wanted = i == target ? V(1) : V(0);
-        store(out[i], counts ? scale * (math::exp_nonpositive(V(in[i]) - shift) - wanted) : V(0), add);
+        return counts ? scale * (math::exp_nonpositive(V(in[i]) - shift) - wanted) : V(0);
       });
     });
   }

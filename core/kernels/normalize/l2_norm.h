@@ -35,7 +35,7 @@ template <class T> struct L2NormBackward {
     const V squares = team.sum(cols, [=](int64_t i) { return V(in[i]) * V(in[i]); });
     const V scale = squares == V(0) ? V(0) : V(dy[row]) / math::sqrt(squares);
     const int64_t n = cols;
-    branch(accumulate, [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], scale * V(in[i]), add); }); });
+    branch(accumulate, [=](auto add) { store_each(team, n, out, add, [=](int64_t i) { return scale * V(in[i]); }); });
   }
 };
 

@@ -33,9 +33,9 @@ template <class T> struct LayerNorm {
     const V r = V(1) / math::sqrt(squares / V(n) + epsilon);
     branch(w != nullptr, [=](auto scaled) {
       branch(b != nullptr, [=](auto shifted) {
-        team.each(n, [=](int64_t i) {
+        store_each(team, n, out, false, [=](int64_t i) {
           const V factor = scaled ? w[i] : V(1), shift = shifted ? b[i] : V(0);
-          out[i] = static_cast<T>((V(in[i]) - center) * r * factor + shift);
+          return (V(in[i]) - center) * r * factor + shift;
         });
       });
     });
@@ -70,7 +70,7 @@ template <class T> struct LayerNormBackward {
       const V dot = team.sum(n, [=](int64_t i) { return g(i) * (V(in[i]) - center); });
       const V pull = dot * r * r / V(n);
       branch(add_to, [=](auto add) {
-        team.each(n, [=](int64_t i) { store(out[i], r * (g(i) - push - (V(in[i]) - center) * pull), add); });
+        store_each(team, n, out, add, [=](int64_t i) { return r * (g(i) - push - (V(in[i]) - center) * pull); });
       });
     });
   }

@@ -22,7 +22,7 @@ template <class T> struct RmsNorm {
     V* r = rstd + row;
     const V squares = team.sum(cols, [=](int64_t i) { return V(in[i]) * V(in[i]); });
     const V scale = V(1) / math::sqrt(squares / V(cols) + epsilon);
-    team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(V(in[i]) * scale * w[i]); });
+    store_each(team, cols, out, false, [=](int64_t i) { return V(in[i]) * scale * w[i]; });
     team.once([=] { *r = scale; });
   }
 };
@@ -46,7 +46,7 @@ template <class T> struct RmsNormBackward {
     const V pull = dot * r * r / V(cols);
     const int64_t n = cols;
     branch(accumulate, [=](auto add) {
-      team.each(n, [=](int64_t i) { store(out[i], r * (V(g[i]) * w[i] - V(in[i]) * pull), add); });
+      store_each(team, n, out, add, [=](int64_t i) { return r * (V(g[i]) * w[i] - V(in[i]) * pull); });
     });
   }
 };

@@ -25,11 +25,11 @@ template <class T> struct Softmax {
         return e;
       });
       const V scale = V(1) / total;
-      team.each(cols, [=](int64_t i) { out[i] *= scale; });
+      store_each(team, cols, out, false, [=](int64_t i) { return out[i] * scale; });
     } else {
       const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
       const V scale = V(1) / total;
-      team.each(cols, [=](int64_t i) { out[i] = static_cast<T>(math::exp_nonpositive(V(in[i]) - top) * scale); });
+      store_each(team, cols, out, false, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top) * scale; });
     }
   }
 };
@@ -48,7 +48,7 @@ template <class T> struct SoftmaxBackward {
     const V dot = team.sum(cols, [=](int64_t i) { return V(p[i]) * V(g[i]); });
     const int64_t n = cols;
     branch(accumulate,
-           [=](auto add) { team.each(n, [=](int64_t i) { store(out[i], V(p[i]) * (V(g[i]) - dot), add); }); });
+           [=](auto add) { store_each(team, n, out, add, [=](int64_t i) { return V(p[i]) * (V(g[i]) - dot); }); });
   }
 };
 
@@ -65,7 +65,7 @@ template <class T> struct LogSoftmax {
     prefetch(in + cols, cols);
     const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
     const V log_total = math::log(total);
-    team.each(cols, [=](int64_t i) { out[i] = static_cast<T>((V(in[i]) - top) - log_total); });
+    store_each(team, cols, out, false, [=](int64_t i) { return (V(in[i]) - top) - log_total; });
   }
 };
 
@@ -83,7 +83,7 @@ template <class T> struct LogSoftmaxBackward {
     const V total = team.sum(cols, [=](int64_t i) { return V(g[i]); });
     const int64_t n = cols;
     branch(accumulate, [=](auto add) {
-      team.each(n, [=](int64_t i) { store(out[i], V(g[i]) - math::exp_nonpositive(V(p[i])) * total, add); });
+      store_each(team, n, out, add, [=](int64_t i) { return V(g[i]) - math::exp_nonpositive(V(p[i])) * total; });
     });
   }
 };

@@ -25,7 +25,7 @@ template <class T> struct ChunkSum {
     team.each(cols, [=](int64_t i) { out[i] = V(0); });
     for (int64_t k = 0; k < last - first; ++k) {
       const T* line = in + k * cols;
-      team.each(cols, [=](int64_t i) { out[i] += V(line[i]); });
+      store_each(team, cols, out, true, [=](int64_t i) { return V(line[i]); });
     }
   }
 };
@@ -48,9 +48,9 @@ template <class T> struct Expand {
     branch(accumulate, [=](auto add) {
       if (one_value) {
         const V value = factor * V(g[0]);
-        team.each(cols, [=](int64_t i) { store(out[i], value, add); });
+        store_each(team, cols, out, add, [=](int64_t) { return value; });
       } else {
-        team.each(cols, [=](int64_t i) { store(out[i], factor * V(g[i]), add); });
+        store_each(team, cols, out, add, [=](int64_t i) { return factor * V(g[i]); });
       }
     });
   }

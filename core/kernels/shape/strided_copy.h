@@ -28,12 +28,14 @@ template <class T> struct StridedCopy {
       const T* in = x + at;
       T* out = y + line * cols;
       if (step == 1) {
-        team.each(cols, [=](int64_t i) { out[i] = in[i]; });
+        team.each(
+            cols, [=](int64_t i) { return in[i]; }, [=](int64_t i, T value) { out[i] = value; });
       } else if (step == 0) {
         const T value = in[0];
         team.each(cols, [=](int64_t i) { out[i] = value; });
       } else {
-        team.each(cols, [=](int64_t i) { out[i] = in[i * step]; });
+        team.each(
+            cols, [=](int64_t i) { return in[i * step]; }, [=](int64_t i, T value) { out[i] = value; });
       }
       for (int i = rank - 2; i >= 0; --i) {
         at += stride[i];
@@ -96,9 +98,10 @@ template <class T> struct CopyRows {
     T* out = y + line * y_stride + first;
     using V = Accumulator<T>;
     if (accumulate)
-      team.each(n, [=](int64_t i) { out[i] = static_cast<T>(V(out[i]) + V(in[i])); });
+      store_each(team, n, out, true, [=](int64_t i) { return V(in[i]); });
     else
-      team.each(n, [=](int64_t i) { out[i] = in[i]; });
+      team.each(
+          n, [=](int64_t i) { return in[i]; }, [=](int64_t i, T value) { out[i] = value; });
   }
 };
 

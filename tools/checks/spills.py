@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the log of a build with MOXIE_PTXAS_VERBOSE=ON: no kernel may spill registers to memory, but for COLD ones."""
+import re
+import subprocess
+import sys
+
+# Kernels that are rare, and whose f64 functions need many registers.
+COLD = re.compile(r"(Pow|PowerOf|Tan|Sin|Cos|Asin|Acos|Atan|Sinh|Cosh|Asinh|Acosh|Atanh)[,>].*double|DeviceSegmentedRadixSort")
+HEADER = re.compile(r"Compiling entry function '([^']+)' for '([^']+)'")
+SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+REGISTERS = re.compile(r"Used (\d+) registers")
+
+
+def kernels(lines):
+    """Yields (mangled name, architecture, spilled bytes, registers) of every kernel in the log."""
+    name = architecture = None
+    spilled = 0
+    for line in lines:
+        if found := HEADER.search(line):
+            name, architecture, spilled = found[1], found[2], 0
+        elif found := SPILLS.search(line):
+            spilled = int(found[2]) + int(found[3])
+        elif name and (found := REGISTERS.search(line)):
+            yield name, architecture, spilled, int(found[1])
+            name = None
+
+
+def demangled(names):
+    try:
+        return subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True,
+                              check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return names
+
+
+def main():
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: tools/checks/spills.py LOG")
+    with open(sys.argv[1], encoding="utf-8", errors="replace") as log:
+        found = list(kernels(log))
+    if not found:
+        raise SystemExit(f"spills: {sys.argv[1]} names no kernel; configure with -DMOXIE_PTXAS_VERBOSE=ON and build anew")
+    names = demangled([kernel[0] for kernel in found])
+    spilling = [(name, *kernel[1:]) for name, kernel in zip(names, found) if kernel[2] > 0]
+    hot = [kernel for kernel in spilling if not COLD.search(kernel[0])]
+    for name, architecture, spilled, registers in sorted(spilling, key=lambda kernel: -kernel[2]):
+        mark = "" if COLD.search(name) else "   <- may not spill"
+        print(f"{architecture}: {spilled} bytes spilled, {registers} registers: {name[:160]}{mark}")
+    print(f"spills: {len(found)} kernels, {len(spilling)} spill, {len(hot)} of them may not")
+    raise SystemExit(1 if hot else 0)
+
+
+if __name__ == "__main__":
+    main()

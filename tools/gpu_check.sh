@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Checks the CUDA backend on a machine with a GPU, from a tree that was prepared on one without.
+set -euo pipefail
+
+usage() {
+  cat <<'END'
+Usage: tools/gpu_check.sh --prepare [--architectures LIST]
+       tools/gpu_check.sh [SECTION]...
+
+--prepare builds tests and benchmarks with the CUDA backend and gathers them, with the libraries they need, in build/gpu:
+copy the repository with this folder to the GPU machine. It needs no network there, and of its packages none.
+
+Sections, all by default; each prints a table, and a short one comes last:
+  info       the GPU, its driver, what was found
+  suite      every test on the device, MOXIE_REQUIRE_CUDA=1
+  sanitize   compute-sanitizer on small shapes: memcheck, racecheck, initcheck, synccheck
+  bench      the benchmarks for GPUs
+
+Logs go to $OUT where that is set, otherwise to build/gpu/logs. MOXIE_CHECK_SECONDS (200) limits each program.
+END
+}
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tree=build/gpu
+tests=(core autograd ops nn moe train cuda)
+limit=${MOXIE_CHECK_SECONDS:-200}
+
+prepare() {
+  local architectures=$1 library program
+  cmake --preset cuda -B build/gpu-build -DBUILD_SHARED_LIBS=ON -DMOXIE_ONEDNN=OFF \
+    -DMOXIE_CUDA_ARCHITECTURES="$architectures"
+  cmake --build build/gpu-build --parallel "$(nproc)"
+  rm -rf "$tree"
+  mkdir -p "$tree/bin" "$tree/lib"
+  for program in build/gpu-build/bin/*; do
+    strip -o "$tree/bin/${program##*/}" "$program"
+  done
+  library=$(find build/gpu-build -maxdepth 1 -name 'libmoxie.so' | head -1)
+  strip --strip-unneeded -o "$tree/lib/libmoxie.so" "$library"
+  # What the programs link beside the C and C++ libraries and the toolkit's.
+  ldd "$tree"/bin/* "$library" | awk '$3 ~ /^\// {print $3}' | sort -u |
+    grep -E '/lib(fmt|gomp)\.so' | xargs -I{} cp -L {} "$tree/lib/"
+  du -sh "$tree"
+}
+
+case ${1:-} in
+  -h | --help) usage; exit 0 ;;
+  --prepare)
+    architectures=90a-real
+    if [[ ${2:-} == --architectures ]]; then architectures=$3; fi
+    prepare "$architectures"
+    exit 0
+    ;;
+esac
+
+[[ -x $tree/bin/core_test ]] || { echo "gpu_check: build/gpu is missing; run tools/gpu_check.sh --prepare first" >&2; exit 1; }
+sections=("$@")
+if ((${#sections[@]} == 0)); then sections=(info suite sanitize bench); fi
+logs=${OUT:-$tree/logs}
+mkdir -p "$logs"
+summary=()
+
+# The toolkit's libraries: where the loader finds them, in the toolkit, or beside PyTorch.
+toolkit_folders() {
+  local folder
+  for folder in /usr/local/cuda/lib64 /usr/local/cuda-*/lib64 /usr/local/cuda/targets/x86_64-linux/lib; do
+    compgen -G "$folder/libcublas.so.1[23]*" >/dev/null && echo "$folder"
+  done
+  python3 - <<'END' 2>/dev/null || true
+import glob, site, sysconfig
+for root in {*site.getsitepackages(), sysconfig.get_paths()["purelib"]}:
+    for path in glob.glob(root + "/nvidia/*/lib"):
+        print(path)
+END
+}
+LD_LIBRARY_PATH=$PWD/$tree/lib:$(toolkit_folders | paste -sd:):${LD_LIBRARY_PATH:-}
+export LD_LIBRARY_PATH MOXIE_REQUIRE_CUDA=1 MOXIE_TEST_FIXTURES=$PWD/tests/fixtures
+
+# Runs a program into a log of its own; notes how it ended and how long it took.
+run() {
+  local name=$1 started=$SECONDS status=0
+  shift
+  timeout "$limit" "$@" >"$logs/$name.txt" 2>&1 || status=$?
+  local verdict=passed
+  ((status == 0)) || verdict="FAILED ($status)"
+  printf '%-28s %-14s %4d s  %s\n' "$name" "$verdict" $((SECONDS - started)) \
+    "$(grep -aE 'assertions:|ERROR SUMMARY|RACECHECK SUMMARY' "$logs/$name.txt" | tail -1 | cut -c1-90)"
+  return "$status"
+}
+
+info() {
+  nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv || true
+  echo "libraries: $LD_LIBRARY_PATH"
+  ldd "$tree/bin/core_test" "$tree/lib/libmoxie.so" | grep -E 'not found|cublas|fmt|gomp' | sort -u || true
+}
+
+# All at once: the tests are many small launches, which leave the GPU idle.
+suite() {
+  local name pids=()
+  for name in "${tests[@]}"; do
+    [[ -x $tree/bin/${name}_test ]] || continue
+    run "suite-$name" "$tree/bin/${name}_test" -d &
+    pids+=($!)
+  done
+  local failed=0 pid
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  return "$failed"
+}
+
+# What the sanitizer slows down a hundredfold: few cases, few sizes. MOXIE_TEST_SMALL skips gradient checks and large rows.
+sanitize() {
+  local tool failed=0 pids=()
+  export MOXIE_TEST_SMALL=1
+  for tool in memcheck racecheck initcheck synccheck; do
+    run "sanitize-$tool-core" compute-sanitizer --tool "$tool" --error-exitcode 9 "$tree/bin/core_test" \
+      -tc='*on a GPU*,*on CUDA*' &
+    pids+=($!)
+    run "sanitize-$tool-ops" compute-sanitizer --tool "$tool" --error-exitcode 9 "$tree/bin/ops_test" \
+      -tc="${MOXIE_SANITIZE_OPS:-softmax*,rms_norm*,swiglu*,sum*,top_k*,cross_entropy*,matmul*,grouped*,attention*,embedding*}" &
+    pids+=($!)
+    run "sanitize-$tool-cuda" compute-sanitizer --tool "$tool" --error-exitcode 9 "$tree/bin/cuda_test" -tc='*on CUDA*' &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  unset MOXIE_TEST_SMALL
+  return "$failed"
+}
+
+bench() {
+  local program failed=0
+  for program in "$tree"/bin/gpu_*; do
+    [[ -x $program ]] || continue
+    run "bench-${program##*/}" "$program" || failed=1
+    cat "$logs/bench-${program##*/}.txt"
+  done
+  return "$failed"
+}
+
+section_named() {
+  case $1 in
+    info) info ;;
+    suite) suite ;;
+    sanitize) sanitize ;;
+    bench) bench ;;
+    *) usage >&2; echo "gpu_check: unknown section $1" >&2; exit 1 ;;
+  esac
+}
+
+failed=0
+for section in "${sections[@]}"; do
+  printf '\n== %s\n' "$section"
+  started=$SECONDS
+  if section_named "$section"; then verdict=passed; else verdict=FAILED failed=1; fi
+  summary+=("$(printf '%-10s %-8s %4d s' "$section" "$verdict" $((SECONDS - started)))")
+done
+
+# What failed, before the table.
+for log in "$logs"/suite-*.txt; do
+  [[ -e $log ]] || continue
+  grep -aE -A7 'ERROR:|FATAL ERROR' "$log" | head -"${MOXIE_CHECK_LINES:-40}" || true
+done
+printf '\n== summary\n'
+printf '%s\n' "${summary[@]}"
+exit "$failed"
