@@ -17,7 +17,8 @@ Sections, all by default; each prints a table, and a short one comes last:
   sanitize   compute-sanitizer on small shapes: memcheck, racecheck, initcheck, synccheck
   bench      the benchmarks for GPUs
 
-Logs go to $OUT where that is set, otherwise to build/gpu/logs. MOXIE_CHECK_SECONDS (200) limits each program.
+Logs go to build/gpu/logs and, where $OUT names a folder, all in one file there. MOXIE_CHECK_SECONDS (200) limits each
+program.
 END
 }
 
@@ -57,7 +58,8 @@ esac
 [[ -x $tree/bin/core_test ]] || { echo "gpu_check: build/gpu is missing; run tools/gpu_check.sh --prepare first" >&2; exit 1; }
 sections=("$@")
 if ((${#sections[@]} == 0)); then sections=(info suite sanitize bench); fi
-logs=${OUT:-$tree/logs}
+logs=$tree/logs
+rm -rf "$logs"
 mkdir -p "$logs"
 summary=()
 
@@ -160,6 +162,7 @@ for log in "$logs"/suite-*.txt; do
   [[ -e $log ]] || continue
   grep -aE -A7 'ERROR:|FATAL ERROR' "$log" | head -"${MOXIE_CHECK_LINES:-40}" || true
 done
+if [[ -n ${OUT:-} ]]; then tail -n +1 "$logs"/*.txt >"$OUT/gpu_check_$(IFS=_; echo "${sections[*]}").txt"; fi
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"
 exit "$failed"
