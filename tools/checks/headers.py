@@ -14,7 +14,7 @@ LAYERS = ("core", "autograd", "nn", "moe")
 
 
 def flags_of(repository):
-    """The command that compiles one of the library's sources, without its input and output."""
+    """The command that compiles one of the library's sources, without input, output and precompiled headers."""
     commands = json.loads((repository.build / "compile_commands.json").read_text())
     for entry in commands:
         try:
@@ -25,7 +25,8 @@ def flags_of(repository):
             words = shlex.split(entry["command"])
             if "ccache" in os.path.basename(words[0]):
                 words = words[1:]
-            return [w for i, w in enumerate(words) if w not in ("-c", "-o", entry["file"]) and words[i - 1] != "-o"]
+            return [w for i, w in enumerate(words)
+                    if w not in ("-c", "-o", "-include", entry["file"]) and words[i - 1] not in ("-o", "-include")]
     raise SystemExit(f"headers: {repository.build}/compile_commands.json has no source of the library")
 
 

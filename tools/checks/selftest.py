@@ -116,7 +116,7 @@ def problems_with(check, planted=None):
         for name, text in {**CLEAN, **(planted or {})}.items():
             write(Path(folder), name, text)
         compile_core = {"directory": folder, "file": f"{folder}/core/x.cpp",
-                        "command": f"c++ -std=c++20 -Wall -I{folder} -c {folder}/core/x.cpp -o x.o"}
+                        "command": f"c++ -std=c++20 -Wall -I{folder} -include string -c {folder}/core/x.cpp -o x.o"}
         write(Path(folder), "build/cpu/compile_commands.json", json.dumps([compile_core]))
         return check.check(Repository(folder))
 

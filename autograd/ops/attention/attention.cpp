@@ -66,10 +66,11 @@ void set_options(Attention& problem, const AttentionOptions& options, Device dev
   if (options.mask.defined()) set_mask(problem, options.mask, device);
 }
 
-// Where k and v begin in a packed array of `problem`, in bytes from q.
+// Where k and v begin in a packed array of `problem`, in bytes from q. An empty array has no memory to count from.
 struct PackedOffsets {
-  int64_t k, v;
+  int64_t k = 0, v = 0;
   explicit PackedOffsets(const Attention& problem) {
+    if (problem.batch == 0 || problem.q_length == 0) return;
     k = problem.heads * problem.head_dim * size_of(problem.dtype);
     v = k + problem.kv_heads * problem.head_dim * size_of(problem.dtype);
   }
