@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Internal to cuda/attention*: the families of kernels among which attention() chooses, each in a file of its own.
+#pragma once
+#include "core/attention.h"
+
+namespace moxie::cuda {
+
+// True where the tensor cores' kernels take the problem: bf16, a head_dim of 32, 64, 96 or 128, no mask, no soft cap, a
+// positive scale, and everything aligned to 16 bytes.
+bool tensor_cores_take(const Attention& problem);
+bool tensor_cores_take(const AttentionBackward& problem);
+void attention_on_tensor_cores(int device, const Attention& problem);
+void attention_backward_on_tensor_cores(int device, const AttentionBackward& problem);
+
+// Any problem.
+void attention_plain(int device, const Attention& problem);
+void attention_backward_plain(int device, const AttentionBackward& problem);
+
+}  // namespace moxie::cuda
