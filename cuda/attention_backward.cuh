@@ -124,9 +124,9 @@ template <int D> MOXIE_DEVICE void attention_query_gradient(const BackwardProble
     if (key + columns < end) load_keys(visibility.k_length - key - columns, both_kv_tiles - k_tile);
     copy_async_commit();
     float scores[M][N][4], dp[M][N][4];
+    multiply_rows<D>(dp, dout_tile, warp_row, k_tile + Tile<D>::bytes(columns));
     multiply_rows<D>(scores, q_tile, warp_row, k_tile);
     if (!visibility.all_see(first_query, rows, key, columns)) hide(scores, visibility, row, key + lane % 4 * 2);
-    multiply_rows<D>(dp, dout_tile, warp_row, k_tile + Tile<D>::bytes(columns));
     uint32_t ds[M][N / 2][4];
 #pragma unroll
     for (int m = 0; m < M; ++m) {
@@ -178,14 +178,13 @@ template <int D> MOXIE_DEVICE void attention_key_gradient(const BackwardProblem&
 
   const int first_query = visibility.first_query(first_key) / columns * columns;
   const int end = visibility.end_query(first_key + keys - 1);
-  const bf16 *q, *dout;
-  int head = kv_head * p.group, query = first_query;  // of the step that is loaded next
-  const auto begin_head = [&] {
-    query = first_query;
-    q = Tile<D>::cursor(p.q + b * p.q_batch_stride + first_query * p.q_stride + head * D, p.q_stride);
-    dout = Tile<D>::cursor(p.dout + b * p.dout_batch_stride + first_query * p.dout_stride + head * D, p.dout_stride);
-  };
+  // Of the step that is loaded next: the head's place in its group, and the first query.
+  int place = first_query < end ? 0 : p.group, query = first_query;
   const auto load_queries = [&](uint32_t to) {
+    const int head = kv_head * p.group + place;
+    const bf16* q = Tile<D>::cursor(p.q + b * p.q_batch_stride + query * p.q_stride + head * D, p.q_stride);
+    const bf16* dout =
+        Tile<D>::cursor(p.dout + b * p.dout_batch_stride + query * p.dout_stride + head * D, p.dout_stride);
     Tile<D>::template load<columns>(to, q, p.q_stride, visibility.q_length - query);
     Tile<D>::template load<columns>(to + Tile<D>::bytes(columns), dout, p.dout_stride, visibility.q_length - query);
     static_assert(columns / 2 <= attention_threads);
@@ -200,28 +199,27 @@ template <int D> MOXIE_DEVICE void attention_key_gradient(const BackwardProblem&
   const bf16* v = Tile<D>::cursor(p.v + b * p.v_batch_stride + first_key * p.v_stride + kv_head * D, p.v_stride);
   Tile<D>::template load<rows>(k_tile, k, p.k_stride, keys);
   Tile<D>::template load<rows>(v_tile, v, p.v_stride, keys);
-  const int end_head = first_query < end ? head + p.group : head;
-  begin_head();
-  if (head < end_head) load_queries(step_tiles);
+  if (place < p.group) load_queries(step_tiles);
   copy_async_commit();
 
   const int lane = lane_index(), warp_row = warp_index() * M * 16;
   float dk[M][D / 8][4], dv[M][D / 8][4];
   clear(dk);
   clear(dv);
-  for (uint32_t q_tile = step_tiles; head < end_head; q_tile = both_step_tiles - q_tile) {
+  for (uint32_t q_tile = step_tiles; place < p.group; q_tile = both_step_tiles - q_tile) {
     copy_async_wait<0>();
     sync_threads();
     const int this_query = query - columns;
     if (query >= end) {
-      ++head;
-      begin_head();
+      query = first_query;
+      ++place;
     }
-    if (head < end_head) load_queries(both_step_tiles - q_tile);
+    if (place < p.group) load_queries(both_step_tiles - q_tile);
     copy_async_commit();
     const uint32_t dout_tile = q_tile + Tile<D>::bytes(columns);
     const auto* pairs = shared_pointer<const StatisticsPair>(dout_tile + Tile<D>::bytes(columns));
     float weights[M][N][4], dp[M][N][4];
+    multiply_rows<D>(dp, v_tile, warp_row, dout_tile);
     multiply_rows<D>(weights, k_tile, warp_row, q_tile);
     if (!visibility.all_see(this_query, columns, first_key, rows)) {
       hide_transposed(weights, visibility, first_key + warp_row + lane / 4, this_query + lane % 4 * 2);
@@ -234,24 +232,15 @@ template <int D> MOXIE_DEVICE void attention_key_gradient(const BackwardProblem&
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           weights[m][n][i] = exp2_approximate(weights[m][n][i] * p.scale_log2 - of.row[i % 2].lse);
+          dp[m][n][i] = weights[m][n][i] * (dp[m][n][i] - of.row[i % 2].delta);
         }
       }
     }
-    uint32_t left[M][N / 2][4];
-    round_rows(left, weights);
-    accumulate_rows<D, M, columns>(dv, left, dout_tile);
-    multiply_rows<D>(dp, v_tile, warp_row, dout_tile);
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const StatisticsPair of = pairs[n * 4 + lane % 4];
-#pragma unroll
-      for (int m = 0; m < M; ++m) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) dp[m][n][i] = weights[m][n][i] * (dp[m][n][i] - of.row[i % 2].delta);
-      }
-    }
-    round_rows(left, dp);
-    accumulate_rows<D, M, columns>(dk, left, q_tile);
+    uint32_t p_left[M][N / 2][4], ds_left[M][N / 2][4];
+    round_rows(p_left, weights);
+    round_rows(ds_left, dp);
+    accumulate_rows<D, M, columns>(dv, p_left, dout_tile);
+    accumulate_rows<D, M, columns>(dk, ds_left, q_tile);
   }
   copy_async_wait<0>();
   sync_threads();

@@ -24,7 +24,7 @@ constexpr Emulation::Order orders[] = {Emulation::Order::forward, Emulation::Ord
 // How the emulator runs a case's kernels.
 struct Run {
   Emulation::Order order = Emulation::Order::forward;
-  bool copies_late = true;
+  bool late = true;
 
   void operator()(int64_t blocks, int threads, size_t shared_bytes, const std::function<void()>& kernel) const {
     if (blocks == 0) return;
@@ -32,7 +32,7 @@ struct Run {
              .threads = threads,
              .shared_bytes = shared_bytes,
              .order = order,
-             .copies_late = copies_late},
+             .late = late},
             kernel);
   }
 };
@@ -150,10 +150,10 @@ TEST_CASE("cuda attention on tensor cores: the same bits whenever threads run an
   forward_on_tensor_cores<64>(expected, {});
   backward_on_tensor_cores<64>(expected, {});
   for (const Emulation::Order order : orders) {
-    for (const bool copies_late : {true, false}) {
+    for (const bool late : {true, false}) {
       AttentionCase<bf16> c(shape);
-      forward_on_tensor_cores<64>(c, {order, copies_late});
-      backward_on_tensor_cores<64>(c, {order, copies_late});
+      forward_on_tensor_cores<64>(c, {order, late});
+      backward_on_tensor_cores<64>(c, {order, late});
       CHECK(same_bits(c.out, expected.out));
       CHECK(same_bits(c.lse, expected.lse));
       CHECK(same_bits(c.gradients, expected.gradients));
