@@ -1,28 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// The attention seam on a GPU, against plain loops and the CPU.
+// The attention seam on a GPU, against plain loops.
+#ifdef MOXIE_CUDA
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "core/array.h"
 #include "core/attention.h"
 #include "tests/core/attention_case.h"
+#include "tests/device.h"
 
 using namespace moxie;
 using namespace moxie::testing;
 
 namespace {
-
-// False, with a message, where there is no GPU.
-bool have_gpu() {
-  if (Device::has_cuda()) return true;
-  MESSAGE("skipped: no GPU");
-  return false;
-}
 
 template <class T> Array on_device(const std::vector<T>& values) {
   return Array::from(values, {static_cast<int64_t>(values.size())}).to(Device::cuda());
@@ -83,8 +78,15 @@ void compare_all_on_gpu(const AttentionShape& shape) {
 
 }  // namespace
 
-TEST_CASE("cuda: attention, lengths and head dimensions") {
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: small problems") {
+  MOXIE_NEEDS_CUDA()
+  for (const int64_t dim : {20, 32, 64, 96, 128}) compare_all_on_gpu({1, 2, 1, 70, 140, dim, true, false, 50});
+  compare_all_on_gpu({1, 1, 1, 20, 70, 20, true, false, 0, 2, AttentionShape::full_mask});
+}
+
+TEST_CASE("attention on a GPU: lengths and head dimensions") {
+  MOXIE_NEEDS_CUDA()
+  if (small_only()) return;
   for (const int64_t length : {1, 2, 17, 63, 64, 65, 127, 128, 129, 300}) {
     for (const int64_t dim : {8, 32, 64, 96, 128}) {
       compare_all_on_gpu({.heads = 2, .kv_heads = 2, .q_length = length, .k_length = length, .head_dim = dim});
@@ -95,8 +97,9 @@ TEST_CASE("cuda: attention, lengths and head dimensions") {
   }
 }
 
-TEST_CASE("cuda: attention, grouped heads, batches, packed rows") {
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: grouped heads, batches, packed rows") {
+  MOXIE_NEEDS_CUDA()
+  if (small_only()) return;
   for (const int64_t kv_heads : {1, 2, 4}) {
     for (const bool packed : {false, true}) {
       for (const int64_t dim : {20, 64, 128}) {
@@ -107,8 +110,9 @@ TEST_CASE("cuda: attention, grouped heads, batches, packed rows") {
   }
 }
 
-TEST_CASE("cuda: attention, caches, full attention, more queries than keys, empty sizes") {
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: caches, full attention, more queries than keys, empty sizes") {
+  MOXIE_NEEDS_CUDA()
+  if (small_only()) return;
   for (const bool causal : {true, false}) {
     for (const int64_t dim : {20, 64, 128}) {
       for (const auto& [q, k] : {std::pair{1, 1},
@@ -131,8 +135,9 @@ TEST_CASE("cuda: attention, caches, full attention, more queries than keys, empt
   compare_all_on_gpu({0, 2, 2, 5, 5, 64});
 }
 
-TEST_CASE("cuda: attention, windows, soft caps and masks") {
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: windows, soft caps and masks") {
+  MOXIE_NEEDS_CUDA()
+  if (small_only()) return;
   for (const int64_t dim : {20, 64, 128}) {
     for (const int64_t window : {1, 64, 100, 1000}) {
       compare_all_on_gpu({1, 2, 1, 300, 300, dim, true, false, window});
@@ -147,8 +152,8 @@ TEST_CASE("cuda: attention, windows, soft caps and masks") {
   }
 }
 
-TEST_CASE("cuda: attention, rows that 16-byte copies can't read") {
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: rows that 16-byte copies can't read") {
+  MOXIE_NEEDS_CUDA()
   // Heads of 32 in rows of 3 * 32 elements and a piece of the next, so that rows begin at odd places.
   AttentionCase<bf16> c({1, 1, 1, 70, 70, 32, true, true});
   const AttentionReference r = reference(c);
@@ -167,8 +172,8 @@ TEST_CASE("cuda: attention, rows that 16-byte copies can't read") {
   CHECK(difference(c.out, r.out) <= 0.02);
 }
 
-TEST_CASE("cuda: attention, large scores don't overflow") {
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: large scores don't overflow") {
+  MOXIE_NEEDS_CUDA()
   for (const int64_t dim : {8, 64}) {
     AttentionCase<bf16> c({1, 2, 2, 140, 140, dim, true, false}, 1, 100);
     run_on_gpu(c, true);
@@ -177,8 +182,8 @@ TEST_CASE("cuda: attention, large scores don't overflow") {
   }
 }
 
-TEST_CASE("cuda: attention, NaN and inf reach whoever sees them, and nobody else") {
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: NaN and inf reach whoever sees them, and nobody else") {
+  MOXIE_NEEDS_CUDA()
   const AttentionShape shape{1, 2, 1, 100, 100, 8, true, false};
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     for (const int64_t at : {0, 37, 99}) {
@@ -193,9 +198,8 @@ TEST_CASE("cuda: attention, NaN and inf reach whoever sees them, and nobody else
   }
 }
 
-TEST_CASE("cuda: attention, messages") {
-#ifdef MOXIE_CUDA
-  if (!have_gpu()) return;
+TEST_CASE("attention on a GPU: messages") {
+  MOXIE_NEEDS_CUDA()
   AttentionCase<float> c({1, 1, 1, 3, 3, 4});
   Attention p = c.problem().forward;
   p.k_length = int64_t{1} << 40;
@@ -207,5 +211,6 @@ TEST_CASE("cuda: attention, messages") {
   CHECK_THROWS_WITH(attention(Device::cuda(), p),
                     "attention: on CUDA batch * heads and head_dim must be below 536870912, got batch 1099511627776, "
                     "heads 1, head_dim 4");
-#endif
 }
+
+#endif

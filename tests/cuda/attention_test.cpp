@@ -108,19 +108,19 @@ void check_plain(const AttentionShape& shape, double tolerance, double gradient_
 
 }  // namespace
 
-TEST_CASE("cuda attention on tensor cores: lengths around the block sizes") {
+TEST_CASE("attention on CUDA, tensor cores: lengths around the block sizes") {
   for (const int64_t length : {1, 17, 63, 64, 65, 130}) {
     check_tensor_cores<32>({.heads = 1, .kv_heads = 1, .q_length = length, .k_length = length});
     check_tensor_cores<64>({.heads = 1, .kv_heads = 1, .q_length = length, .k_length = length});
   }
 }
 
-TEST_CASE("cuda attention on tensor cores: large head dimensions") {
+TEST_CASE("attention on CUDA, tensor cores: large head dimensions") {
   check_tensor_cores<96>({.heads = 1, .kv_heads = 1, .q_length = 70, .k_length = 150});
   check_tensor_cores<128>({.heads = 1, .kv_heads = 1, .q_length = 70, .k_length = 150});
 }
 
-TEST_CASE("cuda attention on tensor cores: caches, more queries than keys, full attention, no keys") {
+TEST_CASE("attention on CUDA, tensor cores: caches, more queries than keys, full attention, no keys") {
   for (const bool causal : {true, false}) {
     for (const auto& [q, k] : {std::pair{1, 130}, {33, 200}, {140, 65}, {150, 1}, {20, 0}, {0, 20}}) {
       check_tensor_cores<32>({.heads = 2, .kv_heads = 2, .q_length = q, .k_length = k, .causal = causal});
@@ -128,14 +128,14 @@ TEST_CASE("cuda attention on tensor cores: caches, more queries than keys, full 
   }
 }
 
-TEST_CASE("cuda attention on tensor cores: windows") {
+TEST_CASE("attention on CUDA, tensor cores: windows") {
   for (const int64_t window : {1, 30, 64, 100, 1000}) {
     check_tensor_cores<32>({.heads = 1, .kv_heads = 1, .q_length = 200, .k_length = 260, .window = window});
     check_tensor_cores<64>({.heads = 1, .kv_heads = 1, .q_length = 150, .k_length = 140, .window = window});
   }
 }
 
-TEST_CASE("cuda attention on tensor cores: grouped heads, batches, packed rows") {
+TEST_CASE("attention on CUDA, tensor cores: grouped heads, batches, packed rows") {
   for (const int64_t kv_heads : {1, 2, 4}) {
     for (const bool packed : {false, true}) {
       check_tensor_cores<32>({2, 4, kv_heads, 70, 70, 32, true, packed});
@@ -144,7 +144,7 @@ TEST_CASE("cuda attention on tensor cores: grouped heads, batches, packed rows")
   check_tensor_cores<64>({2, 4, 2, 70, 70, 64, false, true});
 }
 
-TEST_CASE("cuda attention on tensor cores: the same bits whenever threads run and copies arrive") {
+TEST_CASE("attention on CUDA, tensor cores: the same bits whenever threads run and copies arrive") {
   const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 140, .k_length = 150, .head_dim = 64};
   AttentionCase<bf16> expected(shape);
   forward_on_tensor_cores<64>(expected, {});
@@ -161,7 +161,7 @@ TEST_CASE("cuda attention on tensor cores: the same bits whenever threads run an
   }
 }
 
-TEST_CASE("cuda attention, plain: lengths, head dimensions, caches") {
+TEST_CASE("attention on CUDA, plain: lengths, head dimensions, caches") {
   for (const int64_t length : {1, 2, 63, 64, 65, 130}) {
     check_plain<double>({.q_length = length, .k_length = length, .head_dim = 20}, 1e-13, 1e-12);
     check_plain<float>({.q_length = length, .k_length = length, .head_dim = 20}, 4e-6, 4e-5);
@@ -181,7 +181,7 @@ TEST_CASE("cuda attention, plain: lengths, head dimensions, caches") {
   check_plain<bf16>({.q_length = 70, .k_length = 80, .head_dim = 24}, 0.02, 0.1);
 }
 
-TEST_CASE("cuda attention, plain: grouped heads, windows, soft caps and masks") {
+TEST_CASE("attention on CUDA, plain: grouped heads, windows, soft caps and masks") {
   for (const int64_t kv_heads : {1, 2, 4}) {
     for (const bool packed : {false, true})
       check_plain<double>({2, 4, kv_heads, 70, 70, 8, true, packed}, 1e-13, 1e-12);
@@ -197,7 +197,7 @@ TEST_CASE("cuda attention, plain: grouped heads, windows, soft caps and masks") 
   check_plain<float>({2, 4, 2, 70, 70, 16, true, false, 30, 2, AttentionShape::full_mask}, 4e-6, 4e-5);
 }
 
-TEST_CASE("cuda attention, plain: NaN and inf reach whoever sees them, and nobody else") {
+TEST_CASE("attention on CUDA, plain: NaN and inf reach whoever sees them, and nobody else") {
   const AttentionShape shape{1, 2, 1, 70, 70, 8, true, false};
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     for (const int64_t at : {0, 37, 69}) {
@@ -214,7 +214,7 @@ TEST_CASE("cuda attention, plain: NaN and inf reach whoever sees them, and nobod
   }
 }
 
-TEST_CASE("cuda attention, plain: the same bits in whatever order threads run") {
+TEST_CASE("attention on CUDA, plain: the same bits in whatever order threads run") {
   const AttentionShape shape{1, 2, 1, 70, 90, 40, true, false, 0, 3, AttentionShape::head_mask};
   AttentionCase<float> expected(shape);
   forward_plain<float, 1>(expected, {});
