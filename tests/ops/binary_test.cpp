@@ -122,7 +122,7 @@ TEST_CASE("maximum and minimum") {
 
 TEST_CASE("pow of two tensors") {
   run_binary("pow", moxie::pow, [](double x, double y) { return std::pow(x, y); }, normal, positive,
-             {.f32 = 2e-5});  // the gradient of a broadcast exponent is a sum that nearly cancels
+             {.f32 = 5e-5});  // a broadcast exponent's gradient sums 20,000 terms that nearly cancel, in any order
 }
 
 namespace {
