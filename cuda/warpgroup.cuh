@@ -109,19 +109,19 @@ void multiply_warpgroup(float (&sums)[cols8][4], uint64_t a, uint64_t b) {
 
 #endif
 
-// A tile product by the instructions for warpgroups: each owns [64, cols] of the tile.
-template <int rows_, int cols_> struct WarpgroupMultiply {
+// A tile product by the instructions for warpgroups: each owns [64, cols] of the tile. With lag 2 the products of a step go
+// on during the next, and only what is two steps old may be overwritten.
+template <int rows_, int cols_, int lag_ = 2> struct WarpgroupMultiply {
   static constexpr int rows = rows_, cols = cols_, threads = rows / 64 * warpgroup_size;
   static constexpr int rows16 = 1, cols8 = cols / 8;
-  // The products of a step go on during the next: only what is two steps old may be overwritten.
-  static constexpr int lag = 2;
+  static constexpr int lag = lag_;
   static constexpr bool copies_first = false;
   using Sums = TileSums<rows16, cols8>;
 
   MOXIE_DEVICE static int first_row() { return warp_index() * 16; }
   MOXIE_DEVICE static int first_col() { return 0; }
   MOXIE_DEVICE static void publish() { publish_to_warpgroups(); }
-  MOXIE_DEVICE static void finish_previous(Sums&) { wait_warpgroup<1>(); }
+  MOXIE_DEVICE static void finish_previous(Sums&) { wait_warpgroup<lag - 1>(); }
   MOXIE_DEVICE static void finish(Sums&) { wait_warpgroup<0>(); }
 
   template <Along along_a, Along along_b> MOXIE_DEVICE static void step(Sums& sums, uint32_t a, uint32_t b) {
