@@ -10,7 +10,7 @@ MOXIE_DEVICE float sigmoid_fast(float x) { return reciprocal_fast(1 + exp2_fast(
 
 // The up projection: z [rows, 2 n] = [gate, up], a [rows, n] = silu(gate) up, of z as it is stored.
 struct StoreSwiGlu {
-  static constexpr bool paired = true;
+  static constexpr bool paired = true, reads = false;
   bf16* z;
   bf16* a;
 
@@ -48,9 +48,9 @@ struct StoreSwiGlu {
 // The gradient of the down projection's input. With the sums da' = dy W_down, z = [gate, up], a = silu(gate) up and the
 // row's weight s in the output:
 //   dz [rows, 2 n] = s da' [up silu'(gate), silu(gate)], scaled [rows, n] = s a, dweight = sum over columns of da' a
-// dweight comes in parts, one for each tile (and warp) along the columns: parts [parts, rows].
+// dweight comes in parts [parts, rows], one for each warp's columns.
 struct StoreSwiGluBackward {
-  static constexpr bool paired = false;
+  static constexpr bool paired = false, reads = true;
   const bf16* z;
   const float* weight;  // of each row
   bf16* dz;
@@ -58,30 +58,28 @@ struct StoreSwiGluBackward {
   float* parts;
   int64_t rows;
 
-  // Parts of a row.
-  template <class Multiply> static constexpr int64_t parts_of(int64_t n) {
-    constexpr int64_t cols = 8 * Multiply::cols8;
-    return (n + cols - 1) / cols;
-  }
-
   template <class Multiply> MOXIE_DEVICE void store(const GroupTile& tile, typename Multiply::Sums& sums) const {
-    const int lane = lane_index(), quad = lane % 4;
+    constexpr int across = Multiply::cols8 / 4, count = Multiply::rows16 * 2 * across;
+    constexpr int ahead = 2;  // reads that are under way; as many as registers allow
     const int first_col = tile.col + Multiply::first_col();
+    Place place{tile, tile.row + Multiply::first_row() + lane_index() / 4, first_col + 8 * (lane_index() % 4)};
+    Read reads[ahead];
     MOXIE_UNROLL
-    for (int i = 0; i < Multiply::rows16; ++i) {
-      MOXIE_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const int row = tile.row + Multiply::first_row() + 16 * i + 8 * half + lane / 4;
-        const bool inside = row < tile.row_end;
-        const float scale = inside ? weight[row] : 0;
-        float dot = 0;
-        MOXIE_UNROLL
-        for (int j = 0; j < Multiply::cols8; j += 4) dot += store_blocks(tile, sums, i, j, half, row, first_col, scale);
+    for (int i = 0; i < ahead; ++i) reads[i] = read(place, i / across, i % across);
+    float dot = 0;
+    MOXIE_UNROLL
+    for (int i = 0; i < count; ++i) {
+      const Read now = reads[i % ahead];
+      if (i + ahead < count) reads[i % ahead] = read(place, (i + ahead) / across, (i + ahead) % across);
+      dot += store_blocks(place, sums, i / across, i % across, now);
+      if (i % across == across - 1) {
         dot += shuffle_xor(dot, 1);
         dot += shuffle_xor(dot, 2);
-        if (inside && quad == 0 && first_col < tile.col_end) {
+        const int row = place.row + 8 * (i / across);
+        if (row < tile.row_end && lane_index() % 4 == 0 && first_col < tile.col_end) {
           parts[first_col / (8 * Multiply::cols8) * rows + row] = dot;
         }
+        dot = 0;
       }
     }
   }
@@ -90,37 +88,63 @@ struct StoreSwiGluBackward {
   struct Gradient {
     float dgate, dup, a;
   };
+  struct Read {
+    Vector16 gate, up;
+    float scale;
+  };
+  // This thread's first row and column.
+  struct Place {
+    const GroupTile& tile;
+    int row, col;
+    MOXIE_DEVICE bool inside(int half, int block) const {
+      return row + 8 * half < tile.row_end && col + 32 * block < tile.col_end;
+    }
+    MOXIE_DEVICE int64_t at(int half, int block, int64_t stride) const {
+      return (row + 8 * half) * stride + col + 32 * block;
+    }
+  };
 
   static MOXIE_DEVICE Gradient gradient(float da, float gate, float up, float scale) {
     const float s = sigmoid_fast(gate), silu = gate * s, scaled_da = scale * da;
     return {scaled_da * up * (s + silu * (1 - s)), scaled_da * silu, silu * up};
   }
 
-  // Four blocks of 8 columns of a row; returns this thread's part of the row's dot.
+  // What store_blocks() needs of row 8 half of the thread, four blocks of 8 columns from 32 block on.
+  MOXIE_DEVICE Read read(const Place& place, int half, int block) const {
+    if (!place.inside(half, block)) return Read{};
+    const bf16* const from = z + place.at(half, block, 2 * place.tile.col_end);
+    return {load_16(from), load_16(from + place.tile.col_end), load_float(weight + place.row + 8 * half)};
+  }
+
+  // Returns this thread's part of the row's dot.
   template <class Sums>
-  MOXIE_DEVICE float store_blocks(const GroupTile& tile, Sums& sums, int i, int j, int half, int row, int first_col,
-                                  float scale) const {
-    const int64_t n = tile.col_end;
-    const int col = first_col + 8 * (j + lane_index() % 4);
-    const bool valid = row < tile.row_end && col < n;
-    const int64_t at = row * 2 * n + col;
+  MOXIE_DEVICE float store_blocks(const Place& place, const Sums& sums, int half, int block, const Read& read) const {
     uint32_t gate[4], up[4], product[4];
-    load_words(gate, z + at, valid);
-    load_words(up, z + at + n, valid);
+    MOXIE_UNROLL
+    for (int b = 0; b < 4; ++b) {
+      gate[b] = read.gate.word[b];
+      up[b] = read.up.word[b];
+    }
+    transpose_quad(gate);
+    transpose_quad(up);
     float dot = 0;
     MOXIE_UNROLL
     for (int b = 0; b < 4; ++b) {
-      const float low_da = sums.sum[i][j + b][2 * half], high_da = sums.sum[i][j + b][2 * half + 1];
-      const Gradient low = gradient(low_da, low_bf16(gate[b]), low_bf16(up[b]), scale);
-      const Gradient high = gradient(high_da, high_bf16(gate[b]), high_bf16(up[b]), scale);
+      const float(&sum)[4] = sums.sum[half / 2][4 * block + b];
+      const float low_da = sum[half % 2 * 2], high_da = sum[half % 2 * 2 + 1];
+      const Gradient low = gradient(low_da, low_bf16(gate[b]), low_bf16(up[b]), read.scale);
+      const Gradient high = gradient(high_da, high_bf16(gate[b]), high_bf16(up[b]), read.scale);
       dot += low_da * low.a + high_da * high.a;
       gate[b] = pack_bf16(low.dgate, high.dgate);
       up[b] = pack_bf16(low.dup, high.dup);
-      product[b] = pack_bf16(scale * low.a, scale * high.a);
+      product[b] = pack_bf16(read.scale * low.a, read.scale * high.a);
     }
-    store_words(gate, dz + at, valid);
-    store_words(up, dz + at + n, valid);
-    store_words(product, scaled + row * n + col, valid);
+    const int64_t n = place.tile.col_end;
+    const bool valid = place.inside(half, block);
+    bf16* const to = dz + place.at(half, block, 2 * n);
+    store_words(gate, to, valid);
+    store_words(up, to + n, valid);
+    store_words(product, scaled + place.at(half, block, n), valid);
     return dot;
   }
 };

@@ -37,10 +37,11 @@ MOXIE_DEVICE void store_words(uint32_t (&word)[4], bf16* block, bool valid) {
 }
 
 // C (+)= the sums, for n in multiples of 8 and rows of C aligned to 16 bytes.
-template <class Out, bool accumulate> struct StoreSums {
-  static constexpr bool paired = false;
+template <class Out> struct StoreSums {
+  static constexpr bool paired = false, reads = false;
   Out* c;
   int64_t ldc, stride_c;  // stride_c: between the groups' C_g; 0 where C has all rows
+  bool accumulate;
 
   template <class Multiply> MOXIE_DEVICE void store(const GroupTile& tile, typename Multiply::Sums& sums) const {
     const int lane = lane_index(), quad = lane % 4;
@@ -76,9 +77,9 @@ template <class Out, bool accumulate> struct StoreSums {
     float first, second;
   };
 
-  static MOXIE_DEVICE void store_pair(Out* to, float first, float second) {
+  MOXIE_DEVICE void store_pair(Out* to, float first, float second) const {
     Pair* const pair = reinterpret_cast<Pair*>(to);
-    if constexpr (accumulate) {
+    if (accumulate) {
       const Pair before = *pair;
       first += before.first;
       second += before.second;
@@ -86,14 +87,13 @@ template <class Out, bool accumulate> struct StoreSums {
     *pair = {first, second};
   }
 
-  template <class Sums>
-  static MOXIE_DEVICE void store_blocks(Sums& sums, int i, int j, int half, bf16* to, bool valid) {
+  template <class Sums> MOXIE_DEVICE void store_blocks(Sums& sums, int i, int j, int half, bf16* to, bool valid) const {
     uint32_t word[4] = {};
-    if constexpr (accumulate) load_words(word, to, valid);
+    if (accumulate) load_words(word, to, valid);
     MOXIE_UNROLL
     for (int b = 0; b < 4; ++b) {
       float low = sums.sum[i][j + b][2 * half], high = sums.sum[i][j + b][2 * half + 1];
-      if constexpr (accumulate) {
+      if (accumulate) {
         low += low_bf16(word[b]);
         high += high_bf16(word[b]);
       }

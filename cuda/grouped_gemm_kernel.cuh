@@ -8,24 +8,6 @@
 
 namespace moxie::cuda {
 
-// rows: C [rows of g, n] = A [rows of g, k] B_g [n, k]^T
-// rows_backward: C [rows of g, n] = A [rows of g, k] B_g [k, n]
-// weight: C_g [m, n] = A [rows of g, m]^T B [rows of g, n]
-enum class Form { rows, rows_backward, weight };
-
-struct GroupedOperands {
-  const int32_t* offsets;  // [groups + 1]
-  int groups;
-  int m, n, k;  // m of weight only, k not of weight
-  // Row i of an operand is row gather[i] of what it points to; null: row i. gather_b of weight only.
-  const bf16* a;
-  int64_t lda;
-  const int32_t* gather_a;
-  const bf16* b;
-  int64_t ldb, stride_b;
-  const int32_t* gather_b;
-};
-
 // Finish says what becomes of the sums; with Finish::paired B_g has 2 n rows, and the columns of a tile are, in turns
 // of 8, columns of B_g's first half and the same ones of its second half.
 template <class Multiply, Form form, class Finish, int stages> struct GroupedKernel {
@@ -39,7 +21,7 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
   static_assert(lookahead >= 1 && (!Finish::paired || form == Form::rows));
   using Schedule = TileSchedule<Multiply::rows, tile_cols, form == Form::weight>;
 
-  GroupedOperands operands;
+  GroupedOperands<bf16> operands;
   Finish finish;
 
   MOXIE_DEVICE void operator()() const {
@@ -77,7 +59,7 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
   }
 
  private:
-  MOXIE_DEVICE static int steps_of(const GroupedOperands& operands, const GroupTile& tile) {
+  MOXIE_DEVICE static int steps_of(const GroupedOperands<bf16>& operands, const GroupTile& tile) {
     const int depth = form == Form::weight ? tile.group_end - tile.group_begin : operands.k;
     return (depth + tile_depth - 1) / tile_depth;
   }
@@ -87,9 +69,10 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
 
   // Walks through the steps of this block's tiles, ahead of the products.
   struct Copies {
-    MOXIE_DEVICE explicit Copies(const GroupedOperands& o) : operands(o), schedule(o.offsets, o.groups, o.m, o.n) {}
+    MOXIE_DEVICE explicit Copies(const GroupedOperands<bf16>& o)
+        : operands(o), schedule(o.offsets, o.groups, o.m, o.n) {}
 
-    const GroupedOperands& operands;
+    const GroupedOperands<bf16>& operands;
     Schedule schedule;
     typename LoaderOf<along_a, Multiply::rows>::type a;
     typename LoaderOf<along_b, Multiply::cols>::type b;
@@ -118,7 +101,7 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
 
    private:
     MOXIE_DEVICE void begin(const GroupTile& tile) {
-      const GroupedOperands& o = operands;
+      const GroupedOperands<bf16>& o = operands;
       if constexpr (form == Form::weight) {
         const int depth = tile.group_end - tile.group_begin;
         begin_weight(a, o.a, o.lda, o.gather_a, tile.group_begin, depth, tile.row, o.m);

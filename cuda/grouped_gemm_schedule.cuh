@@ -1,10 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which tile of which group: all tiles of all groups have numbers, which blocks turn into tiles from the offsets on the
-// device.
+// What a grouped product is made of, and which tile of which group comes when: all tiles of all groups have numbers,
+// which blocks turn into tiles from the offsets on the device.
 #pragma once
 #include "cuda/intrinsics.cuh"
 
 namespace moxie::cuda {
+
+// rows: C [rows of g, n] = A [rows of g, k] B_g [n, k]^T
+// rows_backward: C [rows of g, n] = A [rows of g, k] B_g [k, n]
+// weight: C_g [m, n] = A [rows of g, m]^T B [rows of g, n]
+enum class Form { rows, rows_backward, weight };
+
+template <class T> struct GroupedOperands {
+  const int32_t* offsets;  // [groups + 1]
+  int groups;
+  int m, n, k;  // m of weight only, k not of weight
+  // Row i of an operand is row gather[i] of what it points to; null: row i. gather_b of weight only.
+  const T* a;
+  int64_t lda;
+  const int32_t* gather_a;
+  const T* b;
+  int64_t ldb, stride_b;
+  const int32_t* gather_b;
+};
 
 struct GroupTile {
   int group;

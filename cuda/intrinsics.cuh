@@ -113,6 +113,16 @@ MOXIE_DEVICE uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+// Reads of what no thread of the kernel writes; the compiler may move them before any other access.
+MOXIE_DEVICE Vector16 load_16(const void* from) {
+  Vector16 v;
+  asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+      : "l"(from));
+  return v;
+}
+MOXIE_DEVICE float load_float(const float* from) { return __ldg(from); }
+
 // 2^x and 1 / x, good to about 2 units in the last place of a float; 2^-inf = 0, 1 / inf = 0.
 MOXIE_DEVICE float exp2_fast(float x) {
   float y;
@@ -167,6 +177,9 @@ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uin
 inline uint32_t pack_bf16(float low, float high) {
   return static_cast<uint32_t>(bf16(low).bits) | static_cast<uint32_t>(bf16(high).bits) << 16;
 }
+
+inline Vector16 load_16(const void* from) { return *static_cast<const Vector16*>(from); }
+inline float load_float(const float* from) { return *from; }
 
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float reciprocal_fast(float x) { return 1 / x; }

@@ -109,8 +109,8 @@ void multiply_warpgroup(float (&sums)[cols8][4], uint64_t a, uint64_t b) {
 
 #endif
 
-// A tile product by the instructions for warpgroups: each owns [64, cols] of the tile. With lag 2 the products of a step go
-// on during the next, and only what is two steps old may be overwritten.
+// A tile product by the instructions for warpgroups: each owns [64, cols] of the tile. With lag 2 the products of a
+// step go on during the next, and only what is two steps old may be overwritten.
 template <int rows_, int cols_, int lag_ = 2> struct WarpgroupMultiply {
   static constexpr int rows = rows_, cols = cols_, threads = rows / 64 * warpgroup_size;
   static constexpr int rows16 = 1, cols8 = cols / 8;
