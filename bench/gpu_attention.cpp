@@ -181,9 +181,9 @@ template <class F> double time_on_gpu(const Problem& p, F f) {
 
 int main(int argc, char** argv) {
   CLI::App app("Speed of attention on the GPU");
-  bool json = false, quick = false;
+  bool json = false, all = false;
   app.add_flag("--json", json, "One JSON object per line instead of a table");
-  app.add_flag("--quick", quick, "Fewer shapes");
+  app.add_flag("--all", all, "More shapes");
   CLI11_PARSE(app, argc, argv);
   if (!Device::has_cuda()) {
     fmt::print("gpu_attention: no GPU\n");
@@ -195,10 +195,10 @@ int main(int argc, char** argv) {
   for (const int64_t dim : {128, 64, 96, 32}) {
     const int64_t heads = 2048 / dim;
     for (const int64_t length : {1024, 4096, 16384}) {
-      if (quick && length != 4096) continue;
+      if (!all && length != 4096) continue;
       rows.push_back({Dtype::bf16, {16384 / length, heads, heads, length, length, dim, true, 0}});
     }
-    if (quick && dim != 128) continue;
+    if (!all && dim != 128) continue;
     rows.push_back({Dtype::bf16, {4, heads, heads, 4096, 4096, dim, false, 0}});
     rows.push_back({Dtype::bf16, {4, heads, heads / 4, 4096, 4096, dim, true, 0}});
     rows.push_back({Dtype::bf16, {4, heads, heads, 4096, 4096, dim, true, 512}});

@@ -20,11 +20,13 @@ void check_size(const Attention& p, const char* op) {
 
 void attention(int device, const Attention& p) {
   check_size(p, "attention");
+  if (warpgroups_take(device, p)) return attention_on_warpgroups(device, p);
   tensor_cores_take(p) ? attention_on_tensor_cores(device, p) : attention_plain(device, p);
 }
 
 void attention_backward(int device, const AttentionBackward& p) {
   check_size(p.forward, "attention_backward");
+  if (warpgroups_take(device, p)) return attention_backward_on_warpgroups(device, p);
   tensor_cores_take(p) ? attention_backward_on_tensor_cores(device, p) : attention_backward_plain(device, p);
 }
 

@@ -111,7 +111,7 @@ template <int D> MOXIE_DEVICE void attention_query_gradient(const BackwardProble
   const int lane = lane_index(), warp_row = warp_index() * M * 16;
   const int row = first_query + warp_row + lane / 4;  // the lane's first
   RowStatistics<float> statistics[M][2];
-#pragma unroll
+  MOXIE_UNROLL
   for (int m = 0; m < M; ++m) {
     statistics[m][0] = p.statistics[head * p.statistics_rows + row + m * 16];
     statistics[m][1] = p.statistics[head * p.statistics_rows + row + m * 16 + 8];
@@ -128,11 +128,11 @@ template <int D> MOXIE_DEVICE void attention_query_gradient(const BackwardProble
     multiply_rows<D>(scores, q_tile, warp_row, k_tile);
     if (!visibility.all_see(first_query, rows, key, columns)) hide(scores, visibility, row, key + lane % 4 * 2);
     uint32_t ds[M][N / 2][4];
-#pragma unroll
+    MOXIE_UNROLL
     for (int m = 0; m < M; ++m) {
-#pragma unroll
+      MOXIE_UNROLL
       for (int n = 0; n < N; ++n) {
-#pragma unroll
+        MOXIE_UNROLL
         for (int i = 0; i < 4; ++i) {
           const RowStatistics<float>& of_row = statistics[m][i / 2];
           const float weight = exp2_approximate(scores[m][n][i] * p.scale_log2 - of_row.lse);
@@ -224,12 +224,12 @@ template <int D> MOXIE_DEVICE void attention_key_gradient(const BackwardProblem&
     if (!visibility.all_see(this_query, columns, first_key, rows)) {
       hide_transposed(weights, visibility, first_key + warp_row + lane / 4, this_query + lane % 4 * 2);
     }
-#pragma unroll
+    MOXIE_UNROLL
     for (int n = 0; n < N; ++n) {
       const StatisticsPair of = pairs[n * 4 + lane % 4];
-#pragma unroll
+      MOXIE_UNROLL
       for (int m = 0; m < M; ++m) {
-#pragma unroll
+        MOXIE_UNROLL
         for (int i = 0; i < 4; ++i) {
           weights[m][n][i] = exp2_approximate(weights[m][n][i] * p.scale_log2 - of.row[i % 2].lse);
           dp[m][n][i] = weights[m][n][i] * (dp[m][n][i] - of.row[i % 2].delta);

@@ -59,47 +59,67 @@ template <int M> struct Softmax {
   float sum[M][2];  // of 2^(c (score - top)), over this lane's columns
 
   MOXIE_DEVICE void begin() {
-#pragma unroll
+    MOXIE_UNROLL
     for (int m = 0; m < M; ++m) {
       top[m][0] = top[m][1] = -INFINITY;
       sum[m][0] = sum[m][1] = 0;
     }
   }
 
-  // Turns scores into 2^(c (score - top)) and rescales what was summed with the old top.
-  template <int N, int O> MOXIE_DEVICE void update(float (&scores)[M][N][4], float (&out)[M][O][4], float scale_log2) {
-#pragma unroll
+  // Turns the scores of one of the lane's rows into 2^(c (score - top)); returns what the results that were summed with
+  // the old top must be multiplied by.
+  template <int N> MOXIE_DEVICE float weigh(float (&scores)[M][N][4], int m, int half, float scale_log2) {
+    float largest = top[m][half];
+    MOXIE_UNROLL
+    for (int n = 0; n < N; ++n) {
+      largest = fmaxf(largest, fmaxf(scores[m][n][half * 2], scores[m][n][half * 2 + 1]));
+    }
+    largest = fmaxf(largest, shuffle_xor(largest, 1));
+    largest = fmaxf(largest, shuffle_xor(largest, 2));
+    // Where nothing is visible yet, the top is -inf, and -inf - -inf would be NaN.
+    const float base = largest == -INFINITY ? 0.0f : largest * scale_log2;
+    const float shrink = exp2_approximate(top[m][half] * scale_log2 - base);
+    top[m][half] = largest;
+    float total = sum[m][half] * shrink;
+    MOXIE_UNROLL
+    for (int n = 0; n < N; ++n) {
+      MOXIE_UNROLL
+      for (int i = half * 2; i < half * 2 + 2; ++i) {
+        scores[m][n][i] = exp2_approximate(scores[m][n][i] * scale_log2 - base);
+        total += scores[m][n][i];
+      }
+    }
+    sum[m][half] = total;
+    return shrink;
+  }
+
+  // Divides the results by the sums, and writes the log-sum-exp of the `valid` rows that exist, of which the lane's
+  // first is `row`.
+  template <int O>
+  MOXIE_DEVICE void finish(float (&out)[M][O][4], float* lse, int row, int valid, float scale_log2) const {
+    constexpr float ln_2 = 0.693147181f;
+    MOXIE_UNROLL
     for (int m = 0; m < M; ++m) {
-#pragma unroll
+      MOXIE_UNROLL
       for (int half = 0; half < 2; ++half) {
-        float largest = top[m][half];
-#pragma unroll
-        for (int n = 0; n < N; ++n) {
-          largest = fmaxf(largest, fmaxf(scores[m][n][half * 2], scores[m][n][half * 2 + 1]));
-        }
-        largest = fmaxf(largest, shuffle_xor(largest, 1));
-        largest = fmaxf(largest, shuffle_xor(largest, 2));
-        // Where nothing is visible yet, the top is -inf, and -inf - -inf would be NaN.
-        const float base = largest == -INFINITY ? 0.0f : largest * scale_log2;
-        const float shrink = exp2_approximate(top[m][half] * scale_log2 - base);
-        top[m][half] = largest;
-        float total = sum[m][half] * shrink;
-#pragma unroll
-        for (int n = 0; n < N; ++n) {
-#pragma unroll
-          for (int i = half * 2; i < half * 2 + 2; ++i) {
-            scores[m][n][i] = exp2_approximate(scores[m][n][i] * scale_log2 - base);
-            total += scores[m][n][i];
-          }
-        }
-        sum[m][half] = total;
-        if (shrink == 1) continue;  // most often, after the first blocks
-#pragma unroll
-        for (int o = 0; o < O; ++o) {
-          out[m][o][half * 2] *= shrink;
-          out[m][o][half * 2 + 1] *= shrink;
+        float total = sum[m][half];
+        total += shuffle_xor(total, 1);
+        total += shuffle_xor(total, 2);
+        rescale(out, m, half, total == 0 ? 0.0f : 1 / total);
+        const int at = row + m * 16 + half * 8;
+        if (lane_index() % 4 == 0 && at < valid) {
+          lse[at] = total == 0 ? -INFINITY : (top[m][half] * scale_log2 + log2f(total)) * ln_2;
         }
       }
+    }
+  }
+
+  template <int O> static MOXIE_DEVICE void rescale(float (&out)[M][O][4], int m, int half, float factor) {
+    if (factor == 1) return;  // most often, after the first blocks
+    MOXIE_UNROLL
+    for (int o = 0; o < O; ++o) {
+      out[m][o][half * 2] *= factor;
+      out[m][o][half * 2 + 1] *= factor;
     }
   }
 };
@@ -156,35 +176,21 @@ template <int D> MOXIE_DEVICE void attention_forward(const ForwardProblem& p, in
     if (!visibility.all_see(first_query, rows, key, columns)) {
       hide(scores, visibility, first_query + warp_row + lane / 4, key + lane % 4 * 2);
     }
-    softmax.update(scores, out, p.scale_log2);
+    MOXIE_UNROLL
+    for (int m = 0; m < M; ++m) {
+      MOXIE_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        softmax.rescale(out, m, half, softmax.weigh(scores, m, half, p.scale_log2));
+      }
+    }
     uint32_t weights[M][N / 2][4];
     round_rows(weights, scores);
     accumulate_rows<D, M, columns>(out, weights, k_tile + Tile<D>::bytes(columns));
   }
   copy_async_wait<0>();
   sync_threads();
-
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float sum = softmax.sum[m][half];
-      sum += shuffle_xor(sum, 1);
-      sum += shuffle_xor(sum, 2);
-      const float inverse = sum == 0 ? 0.0f : 1 / sum;
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        out[m][n][half * 2] *= inverse;
-        out[m][n][half * 2 + 1] *= inverse;
-      }
-      const int row = warp_row + m * 16 + half * 8 + lane / 4;
-      if (lane % 4 == 0 && row < queries) {
-        constexpr float ln_2 = 0.693147181f;
-        p.lse[static_cast<int64_t>(head) * visibility.q_length + first_query + row] =
-            sum == 0 ? -INFINITY : (softmax.top[m][half] * p.scale_log2 + log2f(sum)) * ln_2;
-      }
-    }
-  }
+  softmax.finish(out, p.lse + static_cast<int64_t>(head) * visibility.q_length + first_query, warp_row + lane / 4,
+                 queries, p.scale_log2);
   store_rows<D, M>(out, q_tile, warp_row,
                    p.out + b * p.out_batch_stride + first_query * p.out_stride + h * D + warp_row * p.out_stride,
                    p.out_stride, queries - warp_row);

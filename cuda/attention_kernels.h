@@ -12,6 +12,13 @@ bool tensor_cores_take(const AttentionBackward& problem);
 void attention_on_tensor_cores(int device, const Attention& problem);
 void attention_backward_on_tensor_cores(int device, const AttentionBackward& problem);
 
+// True where the kernels for Hopper's warpgroups take the problem: what the tensor cores' take, with a head_dim of 64
+// or 128, on a GPU that has these instructions.
+bool warpgroups_take(int device, const Attention& problem);
+bool warpgroups_take(int device, const AttentionBackward& problem);
+void attention_on_warpgroups(int device, const Attention& problem);
+void attention_backward_on_warpgroups(int device, const AttentionBackward& problem);
+
 // Any problem.
 void attention_plain(int device, const Attention& problem);
 void attention_backward_plain(int device, const AttentionBackward& problem);

@@ -69,9 +69,9 @@ template <class C> struct PlainTile {
   static MOXIE_DEVICE int row(int i) { return thread_index() / 16 + 16 * i; }
   static MOXIE_DEVICE int column(int j) { return thread_index() % 16 + 16 * j; }
   template <class F> static MOXIE_DEVICE void each(F f) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int i = 0; i < 4; ++i) {
-#pragma unroll
+      MOXIE_UNROLL
       for (int j = 0; j < 4; ++j) f(i, j);
     }
   }
@@ -118,7 +118,7 @@ MOXIE_DEVICE void multiply_plain(PlainTile<C>& tile, const PlainMemory<C>& memor
     sync_threads();
     for (int k = 0; k < plain_chunk; ++k) {
       C left[4], right[4];
-#pragma unroll
+      MOXIE_UNROLL
       for (int i = 0; i < 4; ++i) {
         left[i] = memory.left[Tile::row(i) * row + k];
         right[i] = memory.right[Tile::column(i) * row + k];
@@ -137,19 +137,19 @@ MOXIE_DEVICE void accumulate_plain(C (&out)[4][4 * Chunks], const PlainMemory<C>
                                    int first_b, int first_column, int head_dim, const Used& used) {
   using Tile = PlainTile<C>;
   constexpr int row = PlainMemory<C>::wide_row;
-#pragma unroll
+  MOXIE_UNROLL
   for (int chunk = 0; chunk < Chunks; ++chunk) {
     load_plain<plain_tile>(memory.values, b, first_b, first_column + chunk * plain_tile, head_dim);
     sync_threads();
     for (int c = 0; c < plain_tile; ++c) {
       C values[4];
-#pragma unroll
+      MOXIE_UNROLL
       for (int j = 0; j < 4; ++j) values[j] = memory.values[c * row + Tile::column(j)];
-#pragma unroll
+      MOXIE_UNROLL
       for (int i = 0; i < 4; ++i) {
         if (Guarded && !used(Tile::row(i), c)) continue;
         const C weight = memory.weights[Tile::row(i) * row + c];
-#pragma unroll
+        MOXIE_UNROLL
         for (int j = 0; j < 4; ++j) out[i][4 * chunk + j] += weight * values[j];
       }
     }
@@ -175,11 +175,11 @@ template <int Chunks, class T, class C, class Factor>
 MOXIE_DEVICE void store_plain(const C (&out)[4][4 * Chunks], const HeadRows<T>& to, int first_row, int first_column,
                               int head_dim, const Factor& factor) {
   using Tile = PlainTile<C>;
-#pragma unroll
+  MOXIE_UNROLL
   for (int i = 0; i < 4; ++i) {
     const int row = first_row + Tile::row(i);
     if (row >= to.length) continue;
-#pragma unroll
+    MOXIE_UNROLL
     for (int j = 0; j < 4 * Chunks; ++j) {
       const int column = first_column + Tile::column(j);
       if (column < head_dim) to.first[row * to.stride + column] = static_cast<T>(out[i][j] * factor(i));

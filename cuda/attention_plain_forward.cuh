@@ -17,7 +17,7 @@ MOXIE_DEVICE void attention_plain_forward(const Attention& p, int64_t block, voi
   const int first_query = place.first_row;
   const int last_query = math::min(first_query + plain_tile, head.visibility.q_length) - 1;
   C out[4][4 * Chunks] = {}, top[4], sum[4];
-#pragma unroll
+  MOXIE_UNROLL
   for (int i = 0; i < 4; ++i) top[i] = -infinity, sum[i] = 0;
 
   const int end = head.visibility.end_key(last_query);
@@ -29,12 +29,12 @@ MOXIE_DEVICE void attention_plain_forward(const Attention& p, int64_t block, voi
       const bool sees = all_see || head.sees(first_query + Tile::row(i), key + Tile::column(j));
       tile.value[i][j] = sees ? head.score(tile.value[i][j]) : -infinity;
     });
-#pragma unroll
+    MOXIE_UNROLL
     for (int i = 0; i < 4; ++i) {
       C largest = top[i];
-#pragma unroll
+      MOXIE_UNROLL
       for (int j = 0; j < 4; ++j) largest = tile.value[i][j] > largest ? tile.value[i][j] : largest;
-#pragma unroll
+      MOXIE_UNROLL
       for (int mask = 8; mask > 0; mask /= 2) {
         const C other = shuffle_xor(largest, mask);
         largest = other > largest ? other : largest;
@@ -43,12 +43,12 @@ MOXIE_DEVICE void attention_plain_forward(const Attention& p, int64_t block, voi
       const C base = largest == -infinity ? C(0) : largest, shrink = math::exp(top[i] - base);
       top[i] = largest;
       C total = 0;
-#pragma unroll
+      MOXIE_UNROLL
       for (int j = 0; j < 4; ++j) total += tile.value[i][j] = math::exp(tile.value[i][j] - base);
-#pragma unroll
+      MOXIE_UNROLL
       for (int mask = 8; mask > 0; mask /= 2) total += shuffle_xor(total, mask);
       sum[i] = sum[i] * shrink + total;
-#pragma unroll
+      MOXIE_UNROLL
       for (int j = 0; j < 4 * Chunks; ++j) out[i][j] *= shrink;
     }
     weigh_plain<Chunks>(out, tile, memory, head.v, key, place.first_column, head.head_dim, all_see,
@@ -61,7 +61,7 @@ MOXIE_DEVICE void attention_plain_forward(const Attention& p, int64_t block, voi
                       [&](int i) { return sum[i] == 0 ? C(0) : 1 / sum[i]; });
   if (place.first_column != 0 || thread_index() % 16 != 0) return;
   C* lse = static_cast<C*>(p.lse) + (place.b * p.heads + place.h) * p.q_length;
-#pragma unroll
+  MOXIE_UNROLL
   for (int i = 0; i < 4; ++i) {
     const int query = first_query + Tile::row(i);
     if (query <= last_query) lse[query] = sum[i] == 0 ? -infinity : top[i] + math::log(sum[i]);

@@ -74,7 +74,7 @@ template <class T> MOXIE_DEVICE void attention_statistics(const StatisticsProble
     for (int64_t i = lane_index(); i < p.head_dim; i += warp_size) {
       sum += static_cast<C>(out[i]) * static_cast<C>(dout[i]);
     }
-#pragma unroll
+    MOXIE_UNROLL
     for (int mask = warp_size / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
     const C lse = p.lse[head * p.q_length + query];
     if (lse != -std::numeric_limits<C>::infinity()) result.lse = lse * p.lse_factor;

@@ -60,9 +60,9 @@ template <int D> struct Tile {
     static_assert(Rows % rows_at_once == 0 && rows_at_once % 8 == 0);
     const int row = thread_index() / period;
     const uint32_t to = at(base, row, thread_index() % period);
-#pragma unroll
+    MOXIE_UNROLL
     for (int r = 0; r < Rows; r += rows_at_once) {
-#pragma unroll
+      MOXIE_UNROLL
       for (int c = 0; c < D / 8; c += period) {
         copy_async_16(to + static_cast<uint32_t>(r * row_bytes + c * 16), cursor + c * 8, row + r < valid);
       }
@@ -80,19 +80,19 @@ template <int D> struct Tile {
 
 // Sets every number to zero.
 template <int M, int N> MOXIE_DEVICE void clear(float (&c)[M][N][4]) {
-#pragma unroll
+  MOXIE_UNROLL
   for (int m = 0; m < M; ++m) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int n = 0; n < N; ++n) c[m][n][0] = c[m][n][1] = c[m][n][2] = c[m][n][3] = 0;
   }
 }
 
 template <int M, int N> MOXIE_DEVICE void scale_rows(float (&c)[M][N][4], float factor) {
-#pragma unroll
+  MOXIE_UNROLL
   for (int m = 0; m < M; ++m) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int n = 0; n < N; ++n) {
-#pragma unroll
+      MOXIE_UNROLL
       for (int i = 0; i < 4; ++i) c[m][n][i] *= factor;
     }
   }
@@ -102,15 +102,15 @@ template <int M, int N> MOXIE_DEVICE void scale_rows(float (&c)[M][N][4], float 
 // first score.
 template <int M, int N>
 MOXIE_DEVICE void hide(float (&scores)[M][N][4], const Visibility& visibility, int row, int column) {
-#pragma unroll
+  MOXIE_UNROLL
   for (int m = 0; m < M; ++m) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int query = row + m * 16 + half * 8;
       const int first = visibility.first_key(query), end = visibility.end_key(query);
-#pragma unroll
+      MOXIE_UNROLL
       for (int n = 0; n < N; ++n) {
-#pragma unroll
+        MOXIE_UNROLL
         for (int i = 0; i < 2; ++i) {
           const int key = column + n * 8 + i;
           if (key < first || key >= end) scores[m][n][half * 2 + i] = -INFINITY;
@@ -123,15 +123,15 @@ MOXIE_DEVICE void hide(float (&scores)[M][N][4], const Visibility& visibility, i
 // The same for transposed scores: `row` and `column` are the key and the query of the lane's first score.
 template <int M, int N>
 MOXIE_DEVICE void hide_transposed(float (&scores)[M][N][4], const Visibility& visibility, int row, int column) {
-#pragma unroll
+  MOXIE_UNROLL
   for (int m = 0; m < M; ++m) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int key = row + m * 16 + half * 8;
       const int first = visibility.first_query(key), end = key < visibility.k_length ? visibility.end_query(key) : 0;
-#pragma unroll
+      MOXIE_UNROLL
       for (int n = 0; n < N; ++n) {
-#pragma unroll
+        MOXIE_UNROLL
         for (int i = 0; i < 2; ++i) {
           const int query = column + n * 8 + i;
           if (query < first || query >= end) scores[m][n][half * 2 + i] = -INFINITY;
@@ -151,16 +151,16 @@ MOXIE_DEVICE void multiply_rows(float (&c)[M][N][4], uint32_t a, int first_row, 
   const uint32_t a_at = Tile<D>::at(a, first_row + lane % 16, lane / 16);
   const uint32_t b_at = Tile<D>::at(b, lane / 16 * 8 + lane % 8, lane / 8 % 2);
   clear(c);
-#pragma unroll
+  MOXIE_UNROLL
   for (int k = 0; k < D / 8; k += 2) {
     uint32_t left[M][4];
-#pragma unroll
+    MOXIE_UNROLL
     for (int m = 0; m < M; ++m) load_matrices(left[m], Tile<D>::along(a_at, k) + Tile<D>::bytes(m * 16));
-#pragma unroll
+    MOXIE_UNROLL
     for (int n = 0; n < N; n += 2) {
       uint32_t right[4];
       load_matrices(right, Tile<D>::along(b_at, k) + Tile<D>::bytes(n * 8));
-#pragma unroll
+      MOXIE_UNROLL
       for (int m = 0; m < M; ++m) {
         multiply_add(c[m][n], left[m], right[0], right[1]);
         multiply_add(c[m][n + 1], left[m], right[2], right[3]);
@@ -175,13 +175,13 @@ MOXIE_DEVICE void accumulate_rows(float (&c)[M][D / 8][4], const uint32_t (&p)[M
   const int lane = lane_index();
   // The 8 x 8 matrices of b: (rows, columns) (low, low), (high, low), (low, high), (high, high).
   const uint32_t b_at = Tile<D>::at(b, lane % 16, lane / 16);
-#pragma unroll
+  MOXIE_UNROLL
   for (int k = 0; k < K / 16; ++k) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int n = 0; n < D / 8; n += 2) {
       uint32_t right[4];
       load_matrices_transposed(right, Tile<D>::along(b_at, n) + Tile<D>::bytes(k * 16));
-#pragma unroll
+      MOXIE_UNROLL
       for (int m = 0; m < M; ++m) {
         multiply_add(c[m][n], p[m][k], right[0], right[1]);
         multiply_add(c[m][n + 1], p[m][k], right[2], right[3]);
@@ -192,9 +192,9 @@ MOXIE_DEVICE void accumulate_rows(float (&c)[M][D / 8][4], const uint32_t (&p)[M
 
 // Rounds a product to bf16 in the form in which the next one takes it as its left side.
 template <int M, int N> MOXIE_DEVICE void round_rows(uint32_t (&to)[M][N / 2][4], const float (&from)[M][N][4]) {
-#pragma unroll
+  MOXIE_UNROLL
   for (int m = 0; m < M; ++m) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int n = 0; n < N; ++n) {
       to[m][n / 2][n % 2 * 2] = pack_bf16(from[m][n][0], from[m][n][1]);
       to[m][n / 2][n % 2 * 2 + 1] = pack_bf16(from[m][n][2], from[m][n][3]);
@@ -208,12 +208,12 @@ template <int D, int M>
 MOXIE_DEVICE void store_rows(const float (&c)[M][D / 8][4], uint32_t tile, int first_row, bf16* to, int64_t stride,
                              int valid) {
   const int lane = lane_index();
-#pragma unroll
+  MOXIE_UNROLL
   for (int m = 0; m < M; ++m) {
-#pragma unroll
+    MOXIE_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = first_row + m * 16 + half * 8 + lane / 4;
-#pragma unroll
+      MOXIE_UNROLL
       for (int n = 0; n < D / 8; ++n) {
         *shared_pointer<uint32_t>(Tile<D>::at(tile, row, n) + static_cast<uint32_t>(lane % 4 * 4)) =
             pack_bf16(c[m][n][half * 2], c[m][n][half * 2 + 1]);
@@ -223,10 +223,10 @@ MOXIE_DEVICE void store_rows(const float (&c)[M][D / 8][4], uint32_t tile, int f
   sync_warp();
   constexpr int period = Tile<D>::period;
   const int row = lane / period, piece = lane % period;
-#pragma unroll
+  MOXIE_UNROLL
   for (int r = 0; r < M * 16; r += 32 / period) {
     if (row + r >= valid) continue;
-#pragma unroll
+    MOXIE_UNROLL
     for (int n = 0; n < D / 8; n += period) {
       *reinterpret_cast<Vector16*>(to + (row + r) * stride + (piece + n) * 8) =
           *shared_pointer<Vector16>(Tile<D>::at(tile, first_row + row + r, piece + n));

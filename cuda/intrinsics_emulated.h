@@ -44,6 +44,7 @@ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b
 
 // Hopper's instructions for four warps (cuda/warpgroup.cuh); sums [cols8][4] of this thread.
 void multiply_warpgroup(float* sums, int cols8, uint64_t a, bool a_along_extent, uint64_t b, bool b_along_extent);
+void multiply_warpgroup_registers(float* sums, int cols8, const uint32_t (&a)[4], uint64_t b, bool b_along_extent);
 void commit_warpgroup();
 void wait_warpgroup(int pending);
 

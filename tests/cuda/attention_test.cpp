@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "cuda/attention_backward.cuh"
+#include "cuda/attention_backward_warpgroup.cuh"
 #include "cuda/attention_forward.cuh"
+#include "cuda/attention_forward_warpgroup.cuh"
 #include "cuda/attention_plain_backward.cuh"
 #include "cuda/attention_plain_forward.cuh"
 #include "tests/core/attention_case.h"
@@ -54,6 +56,12 @@ template <int D> void forward_on_tensor_cores(AttentionCase<bf16>& c, const Run&
       [&] { attention_forward<D>(p, block_index(), shared_address(dynamic_shared_memory())); });
 }
 
+template <int D> void forward_on_warpgroups(AttentionCase<bf16>& c, const Run& run) {
+  const ForwardProblem p = forward_problem(c.problem().forward);
+  run(warpgroup_forward_blocks(p), attention_warpgroup_threads, warpgroup_forward_shared_bytes<D>(),
+      [&] { attention_forward_warpgroup<D>(p, block_index(), shared_address(dynamic_shared_memory())); });
+}
+
 template <int D> void backward_on_tensor_cores(AttentionCase<bf16>& c, const Run& run) {
   const AttentionBackward problem = c.problem();
   const auto statistics =
@@ -63,6 +71,17 @@ template <int D> void backward_on_tensor_cores(AttentionCase<bf16>& c, const Run
       [&] { attention_query_gradient<D>(p, block_index(), shared_address(dynamic_shared_memory())); });
   run(key_gradient_blocks<D>(p), attention_threads, key_gradient_shared_bytes<D>(),
       [&] { attention_key_gradient<D>(p, block_index(), shared_address(dynamic_shared_memory())); });
+}
+
+template <int D> void backward_on_warpgroups(AttentionCase<bf16>& c, const Run& run) {
+  const AttentionBackward problem = c.problem();
+  const auto statistics =
+      statistics_of<bf16>(problem, statistics_rows(c.shape.q_length), static_cast<float>(log2_e), run);
+  const BackwardProblem p = backward_problem(problem, statistics.data());
+  run(warpgroup_query_gradient_blocks(p), attention_warpgroup_threads, warpgroup_query_gradient_shared_bytes<D>(),
+      [&] { attention_query_gradient_warpgroup<D>(p, block_index(), shared_address(dynamic_shared_memory())); });
+  run(warpgroup_key_gradient_blocks(p), attention_warpgroup_threads, warpgroup_key_gradient_shared_bytes<D>(),
+      [&] { attention_key_gradient_warpgroup<D>(p, block_index(), shared_address(dynamic_shared_memory())); });
 }
 
 template <class T, int Chunks> void forward_plain(AttentionCase<T>& c, const Run& run) {
@@ -91,6 +110,18 @@ template <int D> void check_tensor_cores(AttentionShape shape, const Run& run = 
   CHECK(difference(c.out, r.out) <= 0.02);
   CHECK(difference(c.lse, r.lse) <= 1e-4);
   backward_on_tensor_cores<D>(c, run);
+  CHECK(difference(c.gradients, r.gradients) <= 0.1);
+}
+
+template <int D> void check_warpgroups(AttentionShape shape, const Run& run = {}) {
+  shape.head_dim = D;
+  CAPTURE(describe(shape));
+  AttentionCase<bf16> c(shape);
+  forward_on_warpgroups<D>(c, run);
+  const AttentionReference r = reference(c);
+  CHECK(difference(c.out, r.out) <= 0.02);
+  CHECK(difference(c.lse, r.lse) <= 1e-4);
+  backward_on_warpgroups<D>(c, run);
   CHECK(difference(c.gradients, r.gradients) <= 0.1);
 }
 
@@ -154,6 +185,39 @@ TEST_CASE("attention on CUDA, tensor cores: the same bits whenever threads run a
       AttentionCase<bf16> c(shape);
       forward_on_tensor_cores<64>(c, {order, late});
       backward_on_tensor_cores<64>(c, {order, late});
+      CHECK(same_bits(c.out, expected.out));
+      CHECK(same_bits(c.lse, expected.lse));
+      CHECK(same_bits(c.gradients, expected.gradients));
+    }
+  }
+}
+
+TEST_CASE("attention on CUDA, warpgroups: lengths, head dimensions, caches, windows, grouped heads") {
+  for (const int64_t length : {1, 64, 127, 130, 300}) {
+    check_warpgroups<64>({.heads = 1, .kv_heads = 1, .q_length = length, .k_length = length});
+  }
+  check_warpgroups<128>({.heads = 1, .kv_heads = 1, .q_length = 70, .k_length = 300});
+  for (const bool causal : {true, false}) {
+    for (const auto& [q, k] : {std::pair{1, 130}, {33, 300}, {140, 65}, {150, 1}, {20, 0}, {0, 20}}) {
+      check_warpgroups<64>({.heads = 1, .kv_heads = 1, .q_length = q, .k_length = k, .causal = causal});
+    }
+  }
+  for (const int64_t window : {1, 100, 128}) {
+    check_warpgroups<64>({.heads = 1, .kv_heads = 1, .q_length = 200, .k_length = 460, .window = window});
+  }
+  check_warpgroups<64>({2, 4, 2, 70, 70, 64, true, true});
+}
+
+TEST_CASE("attention on CUDA, warpgroups: the same bits whenever threads run and copies and products end") {
+  const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 140, .k_length = 400, .head_dim = 64};
+  AttentionCase<bf16> expected(shape);
+  forward_on_warpgroups<64>(expected, {});
+  backward_on_warpgroups<64>(expected, {});
+  for (const Emulation::Order order : orders) {
+    for (const bool late : {true, false}) {
+      AttentionCase<bf16> c(shape);
+      forward_on_warpgroups<64>(c, {order, late});
+      backward_on_warpgroups<64>(c, {order, late});
       CHECK(same_bits(c.out, expected.out));
       CHECK(same_bits(c.lse, expected.lse));
       CHECK(same_bits(c.gradients, expected.gradients));

@@ -323,6 +323,31 @@ void multiply_warpgroup(float* sums, int cols8, uint64_t a, bool a_along_extent,
   });
 }
 
+void multiply_warpgroup_registers(float* sums, int cols8, const uint32_t (&a)[4], uint64_t b, bool b_along_extent) {
+  const Exchanged all = exchange(Call::multiply_add, a, sizeof(a));
+  const Operand operand_b(b, b_along_extent);
+  const int group = lane_index() / 4, pair = lane_index() % 4 * 2;
+  struct Row {
+    float product[16];
+  } rows[2];
+  for (int half = 0; half < 2; ++half) {
+    for (int p = 0; p < 16; ++p) {
+      const auto words = all.of<std::array<uint32_t, 4>>(group * 4 + p % 8 / 2);
+      rows[half].product[p] = bf16_at(words[static_cast<size_t>(half + p / 8 * 2)], p % 2);
+    }
+  }
+  running().multiply([=] {
+    for (int half = 0; half < 2; ++half) {
+      for (int j = 0; j < cols8; ++j) {
+        for (int e = 0; e < 2; ++e) {
+          float& sum = sums[4 * j + 2 * half + e];
+          for (int p = 0; p < 16; ++p) sum += rows[half].product[p] * operand_b(8 * j + pair + e, p);
+        }
+      }
+    }
+  });
+}
+
 }  // namespace emulated
 
 void emulate(const Emulation& emulation, const std::function<void()>& kernel) {
