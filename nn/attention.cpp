@@ -19,11 +19,12 @@ AttentionOptions completed(AttentionOptions options) {
   check(options.head_dim >= 2 && options.head_dim % 2 == 0, "Attention: head_dim must be even and positive, got {}",
         options.head_dim);
   check(options.clip_qkv >= 0, "Attention: clip_qkv must not be negative, got {}", options.clip_qkv);
+  check(options.rope_base >= 0, "Attention: rope_base must not be negative, got {}", options.rope_base);
+  check(options.window == 0 || options.causal, "Attention: a window of {} needs causal = true", options.window);
+  check(options.window >= 0 && options.softcap >= 0,
+        "Attention: window and softcap must not be negative, got {} and {}", options.window, options.softcap);
   return options;
 }
-
-// x cut to [-limit, limit]; what lies inside comes out exactly.
-Tensor clipped(const Tensor& x, double limit) { return x - relu(x - limit) + relu(-limit - x); }
 
 // Appends rows [batch, time, heads, head_dim] to a cache that grows by doubling.
 Array append(const Array& cache, int64_t length, const Array& rows) {
@@ -90,20 +91,24 @@ Tensor Attention::prepared(const Tensor& x, const Context& context) const {
     y = concat({normed(*q_norm, 0, heads), normed(*k_norm, heads, kv_heads), slice(x, 2, heads + kv_heads, kv_heads)},
                2);
   }
-  return options.clip_qkv > 0 ? clipped(y, options.clip_qkv) : y;
+  if (options.clip_qkv > 0) y = clamp(y, -options.clip_qkv, options.clip_qkv);
+  return options.rope_base > 0 ? rope(y, heads + kv_heads, context.first_position, options.rope_base) : y;
 }
 
-Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCache* cache) const {
+Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCache* cache, const Array& mask) const {
   check(x.shape().rank() == 3 && x.dim(2) == options.width, "Attention: x must be [batch, time, width = {}], got {}",
         options.width, x.shape());
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
   const Tensor projected = reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim});
-  const Tensor turned = rope(prepared(projected, context), heads + kv_heads, context.first_position, options.rope_base);
+  const Tensor turned = prepared(projected, context);
+  const moxie::AttentionOptions how{
+      .causal = options.causal, .window = options.window, .softcap = options.softcap, .mask = mask};
   Tensor mixed;
   if (cache == nullptr) {
-    mixed = packed_attention(turned, heads, kv_heads);
+    mixed = packed_attention(turned, heads, kv_heads, how);
   } else {
     const NoGrad guard;
+    check(options.causal, "Attention: a cache needs causal = true");
     check(context.first_position == cache->length, "Attention: the cache holds {} tokens, but first_position is {}",
           cache->length, context.first_position);
     cache->keys = append(cache->keys, cache->length, slice(turned, 2, heads, kv_heads).value());
@@ -111,7 +116,7 @@ Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCa
     cache->length += x.dim(1);
     const Tensor keys = slice(Tensor(cache->keys), 1, 0, cache->length),
                  values = slice(Tensor(cache->values), 1, 0, cache->length);
-    mixed = attention(slice(turned, 2, 0, heads), keys, values);
+    mixed = attention(slice(turned, 2, 0, heads), keys, values, how);
   }
   return output(reshape(mixed, {x.dim(0), x.dim(1), heads * options.head_dim}), context);
 }

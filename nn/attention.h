@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Causal self-attention with rotary positions, grouped key/value heads and a key/value cache for sampling.
+// Self-attention with rotary positions, grouped key/value heads, windows, softcaps, masks and a key/value cache for
+// sampling.
 #pragma once
 #include <optional>
 #include <string_view>
@@ -26,9 +27,12 @@ struct AttentionOptions {
   QkNorm qk_norm = QkNorm::none;
   double norm_epsilon = 1e-5;  // of that norm
   bool bias = false;           // added to q, k, v and to the output
-  double clip_qkv = 0;  // q, k and v are cut to [-clip_qkv, clip_qkv] before the rotation, after the norm; 0: not
-  double rope_base = 10000;
-  double output_gain = 1;  // scales the initial output projection
+  double clip_qkv = 0;       // q, k and v are cut to [-clip_qkv, clip_qkv] before the rotation, after the norm; 0: not
+  double rope_base = 10000;  // 0: no rotation
+  bool causal = true;        // a token sees those up to its own place; false: all
+  int64_t window = 0;        // a token sees at most the last `window` of those, itself included; 0: all. Needs causal
+  double softcap = 0;        // a score s becomes softcap tanh(s / softcap); 0: not
+  double output_gain = 1;    // scales the initial output projection
 };
 
 // Keys and values of the tokens seen so far in one layer, [batch, capacity, kv_heads, head_dim].
@@ -45,14 +49,16 @@ struct Attention {
 
   Attention(const AttentionOptions& wanted, Initializer& init);
   // x [batch, time, width] -> the same. With a cache, x continues the tokens that it holds, at context.first_position;
-  // no gradient is recorded then.
-  Tensor operator()(const Tensor& x, const Context& context, KeyValueCache* cache = nullptr) const;
+  // no gradient is recorded then. A mask (u8 [time, tokens] or [batch, heads, time, tokens], where each but tokens may
+  // be 1, tokens being time with what the cache holds before) is 0 where a token may not be seen.
+  Tensor operator()(const Tensor& x, const Context& context, KeyValueCache* cache = nullptr,
+                    const Array& mask = {}) const;
   static void visit(auto& self, auto&& f) {
     f("qkv", self.qkv), f("output", self.output), f("q_norm", self.q_norm), f("k_norm", self.k_norm);
   }
 
  private:
-  // q, k and v after norm and clipping
+  // q, k and v after norm, clipping and rotation
   Tensor prepared(const Tensor& x, const Context& context) const;
 };
 

@@ -39,6 +39,17 @@ Tensor RmsNorm::operator()(const Tensor& x, const Context& context) const {
   return rms_norm(x, weight.as(statistics_dtype(context.dtype)), epsilon);
 }
 
+LayerNorm::LayerNorm(int64_t width, double eps, bool with_bias) : epsilon(eps) {
+  check(width >= 1, "LayerNorm: width must be positive, got {}", width);
+  weight = Parameter(Array::full({width}, 1.0), {.decay = false});
+  if (with_bias) bias = Parameter(Array::zeros({width}), {.decay = false});
+}
+
+Tensor LayerNorm::operator()(const Tensor& x, const Context& context) const {
+  const Dtype dtype = statistics_dtype(context.dtype);
+  return layer_norm(x, weight.as(dtype), bias ? bias->as(dtype) : Tensor(), epsilon);
+}
+
 Dropout::Dropout(double probability, Purpose stream) : p(probability), purpose(stream) {
   check(p >= 0 && p < 1, "Dropout: p must be in [0, 1), got {}", p);
 }

@@ -54,6 +54,17 @@ struct RmsNorm {
   static void visit(auto& self, auto&& f) { f("weight", self.weight); }
 };
 
+// y = (x - mean) / sqrt(variance + epsilon) * weight + bias over the last dimension
+struct LayerNorm {
+  Parameter weight;               // starts at 1
+  std::optional<Parameter> bias;  // starts at 0
+  double epsilon = 1e-5;
+
+  explicit LayerNorm(int64_t width, double eps = 1e-5, bool with_bias = true);
+  Tensor operator()(const Tensor& x, const Context& context) const;
+  static void visit(auto& self, auto&& f) { f("weight", self.weight), f("bias", self.bias); }
+};
+
 // In training sets each element to 0 with probability p and scales the others by 1 / (1 - p).
 struct Dropout {
   double p = 0;

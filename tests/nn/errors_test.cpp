@@ -36,6 +36,7 @@ TEST_CASE("errors: layers") {
       {[&] { Embedding(0, 3, init); }, "Embedding: vocabulary and width must be positive, got 0 and 3"},
       {[&] { Embedding(3, 0, init); }, "Embedding: vocabulary and width must be positive, got 3 and 0"},
       {[&] { RmsNorm(0); }, "RmsNorm: width must be positive, got 0"},
+      {[&] { LayerNorm(-2); }, "LayerNorm: width must be positive, got -2"},
       {[&] { Dropout(1); }, "Dropout: p must be in [0, 1), got 1"},
       {[&] { Dropout(-0.5); }, "Dropout: p must be in [0, 1), got -0.5"},
   });
@@ -65,5 +66,16 @@ TEST_CASE("errors: attention") {
          layer(Tensor::zeros({1, 1, 8}), {.first_position = 2}, &cache);
        },
        "Attention: the cache holds 3 tokens, but first_position is 2"},
+      {[] { attention({.width = 8, .heads = 2, .rope_base = -1}); },
+       "Attention: rope_base must not be negative, got -1"},
+      {[] { attention({.width = 8, .heads = 2, .causal = false, .window = 4}); },
+       "Attention: a window of 4 needs causal = true"},
+      {[] { attention({.width = 8, .heads = 2, .window = -4, .softcap = 3}); },
+       "Attention: window and softcap must not be negative, got -4 and 3"},
+      {[] {
+         KeyValueCache cache;
+         attention({.width = 8, .heads = 2, .causal = false})(Tensor::zeros({1, 2, 8}), {}, &cache);
+       },
+       "Attention: a cache needs causal = true"},
   });
 }
