@@ -6,6 +6,7 @@
 #include "autograd/gradcheck.h"
 #include "autograd/memory_report.h"
 #include "autograd/ops.h"
+#include "autograd/profile.h"
 #include "autograd/recompute.h"
 #include "autograd/record.h"
 #include "autograd/tensor.h"

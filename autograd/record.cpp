@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "autograd/anomaly.h"
+#include "autograd/profile.h"
 #include "autograd/saved.h"
 #include "core/kernels/elementwise/accumulate.h"
 #include "core/launch.h"
@@ -144,6 +145,7 @@ std::vector<Tensor> detail::record_always(const char* op, const std::vector<Arra
 
 std::vector<Tensor> record(const char* op, const std::vector<Array>& outputs, std::span<const Tensor> inputs,
                            Backward backward) {
+  Profiler::mark(op, Profiler::Phase::forward);
   if (anomaly_mode()) [[unlikely]]
     detail::check_forward(op, outputs, inputs);
   if (recording && any_requires_grad(inputs)) return detail::record_always(op, outputs, inputs, std::move(backward));
@@ -202,6 +204,7 @@ void run(Node& node) {
   Grads grads(node);
   rule(dy, grads);
   grads.finish();
+  Profiler::mark(node.op, Profiler::Phase::backward);
   if (anomaly_mode()) [[unlikely]]
     detail::check_backward(node, saved);
 }

@@ -43,6 +43,13 @@ void copy_between(int into_device, void* into, int from_device, const void* from
 // Waits until everything asked of the device so far is done, and throws what went wrong in it.
 void synchronize(int device);
 
+// A point in what was asked of the device, for the time between two of them; wait for the later one's device before
+// asking. An event lives until it is destroyed.
+struct Event;
+Event* record_event(int device);
+double milliseconds_between(const Event* earlier, const Event* later);
+void destroy(Event* event) noexcept;
+
 // Says that index [n] should hold numbers in [0, limit), or `ignored` where that isn't null. The check runs behind the
 // program: what is wrong is thrown as std::invalid_argument by the next call that waits for the device (synchronize,
 // copy_to_host), or by the first that fails.

@@ -12,11 +12,6 @@
 
 namespace moxie {
 
-namespace cuda {
-// Declared here, defined and instantiated in cuda/: a missing instantiation is a link error that names the kernel.
-template <class Kernel> void for_rows(int device, const Kernel& kernel, int64_t rows, int64_t cols);
-}  // namespace cuda
-
 [[noreturn]] void throw_built_without_cuda();
 
 // Work below this many elements stays on the calling thread: waking another costs more.
@@ -31,6 +26,25 @@ template <class Kernel> void for_rows_cpu(const Kernel& kernel, int64_t rows, [[
   parallel_for(rows, rows * cols >= parallel_threshold, [&](int64_t row) { kernel(SerialTeam{}, row); });
 #endif
 }
+
+namespace cuda {
+#ifdef MOXIE_PRETEND_CUDA
+// Between these two the memory of the pretended GPU may be touched; tests/pretend_cuda/.
+struct Opened {
+  Opened();
+  ~Opened();
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+};
+template <class Kernel> void for_rows(int, const Kernel& kernel, int64_t rows, int64_t cols) {
+  const Opened opened;
+  for_rows_cpu(kernel, rows, cols);
+}
+#else
+// Declared here, defined and instantiated in cuda/: a missing instantiation is a link error that names the kernel.
+template <class Kernel> void for_rows(int device, const Kernel& kernel, int64_t rows, int64_t cols);
+#endif
+}  // namespace cuda
 
 // Runs kernel(team, row) once for every row in [0, rows), one team per row; `cols` says how much work a row is.
 template <class Kernel> void for_rows(Device device, const Kernel& kernel, int64_t rows, int64_t cols) {

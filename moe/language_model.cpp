@@ -124,18 +124,23 @@ LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Cont
     hidden.routings.push_back(output.moe->routing);
     if (output.moe->erc.defined()) hidden.erc.push_back(output.moe->erc);
   }
-  hidden.logits = linear(norm(x, context), head.as(context.dtype));
+  hidden.x = norm(x, context);
   return hidden;
 }
 
 Tensor LanguageModel::operator()(const Array& tokens, const nn::Context& context,
                                  std::vector<nn::KeyValueCache>* caches) const {
-  return forward(tokens, context, caches).logits;
+  return linear(forward(tokens, context, caches).x, head.as(context.dtype));
 }
 
 Losses LanguageModel::losses(const Array& tokens, const Array& targets, const nn::Context& context) const {
   Hidden hidden = forward(tokens, context, nullptr);
-  Losses losses{.cross_entropy = moxie::cross_entropy(hidden.logits, targets),
+  // A small vocabulary's logits are smaller than what the fused op keeps in their place.
+  constexpr int64_t large_vocabulary = 4096;
+  const Tensor weight = head.as(context.dtype);
+  Losses losses{.cross_entropy = options.vocabulary >= large_vocabulary
+                                     ? linear_cross_entropy(hidden.x, weight, targets)
+                                     : moxie::cross_entropy(linear(hidden.x, weight), targets),
                 .balance = {},
                 .z = {},
                 .load = {},

@@ -92,7 +92,7 @@ struct LanguageModel {
  private:
   LanguageModel(const LanguageModelOptions& complete, nn::Initializer init);
   struct Hidden {
-    Tensor logits;
+    Tensor x;  // after the last norm
     std::vector<Routing> routings;
     std::vector<Tensor> erc;
   };

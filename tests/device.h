@@ -41,4 +41,32 @@ inline std::vector<Device> devices() {
   return all;
 }
 
+// The device that a DEVICE_TEST_CASE runs on; elsewhere the CPU.
+inline Device& current_device_reference() {
+  static Device device;
+  return device;
+}
+inline Device current_device() { return current_device_reference(); }
+
+class OnDevice final {
+ public:
+  explicit OnDevice(Device device) { current_device_reference() = device; }
+  ~OnDevice() { current_device_reference() = Device::cpu(); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+};
+
+// A test case that runs once on the CPU, and once on a GPU where there is one: what it makes lies on current_device().
+#define MOXIE_DEVICE_TEST_CASE(function, title)                        \
+  static void function();                                              \
+  TEST_CASE(title) {                                                   \
+    for (const ::moxie::Device device : ::moxie::testing::devices()) { \
+      const ::moxie::testing::OnDevice guard(device);                  \
+      INFO("on ", device.name());                                      \
+      function();                                                      \
+    }                                                                  \
+  }                                                                    \
+  static void function()
+#define DEVICE_TEST_CASE(title) MOXIE_DEVICE_TEST_CASE(DOCTEST_ANONYMOUS(moxie_device_test_), title)
+
 }  // namespace moxie::testing

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "nn/safetensors.h"
+#include "tests/device.h"
 
 namespace moxie::testing {
 
@@ -21,10 +22,11 @@ class Fixture final {
     for (nn::NamedArray& named : nn::read_safetensors((fixtures_folder() / name).string()).arrays)
       arrays_.emplace(named.name, named.array);
   }
-  const Array& operator[](const std::string& name) const {
+  // On the device that the test case runs on.
+  Array operator[](const std::string& name) const {
     const auto found = arrays_.find(name);
     REQUIRE_MESSAGE(found != arrays_.end(), name);
-    return found->second;
+    return found->second.to(current_device());
   }
   bool has(const std::string& name) const { return arrays_.contains(name); }
   // How many names begin so.

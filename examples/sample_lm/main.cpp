@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "moe/language_model_config.h"
 #include "moe/sample_window.h"
+#include "nn/train/device.h"
 #include "nn/train/tokenizer.h"
 
 namespace {
@@ -17,7 +18,7 @@ namespace {
 using namespace moxie;
 
 struct Arguments {
-  std::string checkpoint, prompt = "\n";
+  std::string checkpoint, prompt = "\n", device = "cpu";
   int threads = 0;
   bool only_new = false;
   moe::SampleOptions sample{.tokens = 500, .temperature = 0.8};
@@ -38,7 +39,8 @@ void write(const Arguments& arguments) {
   const std::string file =
       std::filesystem::is_directory(path) ? (path / "checkpoint.safetensors").string() : path.string();
   const train::Checkpoint checkpoint = train::load_checkpoint(file);
-  const moe::LanguageModel model = moe::restore_language_model(checkpoint);
+  moe::LanguageModel model = moe::restore_language_model(checkpoint);
+  nn::to(model, train::device_from_name(arguments.device));
   check(model.options.vocabulary == train::ByteTokenizer::vocabulary, "'{}' is no model of bytes: its vocabulary is {}",
         file, model.options.vocabulary);
   if (!arguments.only_new) std::fwrite(arguments.prompt.data(), 1, arguments.prompt.size(), stdout);
@@ -67,6 +69,7 @@ int main(int argc, char** argv) try {
   app.add_option("--top-k", arguments.sample.top_k, "only the k likeliest; 0: all")->capture_default_str();
   app.add_option("--top-p", arguments.sample.top_p, "only the likeliest that reach p together")->capture_default_str();
   app.add_option("--seed", arguments.sample.seed, "of the random numbers")->capture_default_str();
+  app.add_option("--device", arguments.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--threads", arguments.threads, "CPU threads; 0: all")->check(CLI::NonNegativeNumber);
   app.add_flag("--only-new", arguments.only_new, "print what the model adds, without the prompt and a last line end");
   try {

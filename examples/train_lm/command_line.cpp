@@ -19,8 +19,8 @@ const char* const description =
 
 // Options that exist in a new run only, by the place that they fill; the others may change when a run goes on.
 const std::set<std::string> allowed_with_a_stored_run{
-    "--resume",     "--eval",   "--out",     "--data",      "--threads",      "--help",   "--dry-run",
-    "--save-every", "--device", "--anomaly", "--log-every", "--print-config", "--stop-at"};
+    "--resume",     "--eval",   "--out",     "--data",      "--threads",      "--help",    "--dry-run",
+    "--save-every", "--device", "--anomaly", "--log-every", "--print-config", "--stop-at", "--profile"};
 
 class Parser final {
  public:
@@ -50,6 +50,9 @@ class Parser final {
     app_.add_option("--stop-at", command_.stop_at, "stop and save after this step, to go on later with --resume")
         ->check(CLI::PositiveNumber);
 
+    app_.add_option("--profile", command_.profile,
+                    "only make a few steps, time so many of them op by op, print a table and write OUT/trace.json")
+        ->check(CLI::PositiveNumber);
     app_.add_flag("--anomaly", command_.anomaly,
                   "stop at the first NaN or infinity and say which op made it of what; slower");
 

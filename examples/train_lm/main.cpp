@@ -57,6 +57,10 @@ int train_and_report(Run& run, const Command& command, const Files& files, const
     nn::name_parameters(run.model);
     anomaly_mode.emplace();
   }
+  if (command.profile > 0) {
+    profile(run, files, command.profile);
+    return 0;
+  }
   train(run, files, command, start, is_new);
   const bool complete = run.configuration.steps > 0 && run.step == run.configuration.steps;
   if (!complete || !report(run, files)) return stopped(run, program, files);

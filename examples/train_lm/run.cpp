@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "autograd/profile.h"
 #include "moe/language_model_config.h"
 #include "nn/atomic_file.h"
 
@@ -88,6 +89,7 @@ PendingStep start_step(Run& run) {
   PendingStep pending{.step = run.step + 1, .learning_rate = c.schedule().at(run.step)};
   const train::Batch batch = run.data.batch(c.seed, run.step, c.batch, c.context);
   const Array tokens = batch.tokens.to(run.model.device()), targets = batch.targets.to(run.model.device());
+  Profiler::mark("data");
   const int64_t rows = c.batch / c.micro_batches;
   for (int64_t part = 0; part < c.micro_batches; ++part) {
     const nn::Context context{.training = true,

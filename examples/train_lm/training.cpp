@@ -6,8 +6,10 @@
 #include <cstdio>
 #include <limits>
 
+#include "autograd/profile.h"
 #include "examples/train_lm/evaluation.h"
 #include "examples/train_lm/text.h"
+#include "nn/atomic_file.h"
 #include "nn/train/interrupt.h"
 #include "nn/train/memory.h"
 #include "nn/train/metrics.h"
@@ -258,6 +260,21 @@ class Loop final {
 
 void train(Run& run, const Files& files, const Command& command, Clock::time_point start, bool is_new) {
   Loop(run, files, command, start, is_new).go();
+}
+
+void profile(Run& run, const Files& files, int64_t steps) {
+  constexpr int64_t first_steps = 5;  // which ask the system for memory
+  for (int64_t i = 0; i < first_steps; ++i) start_step(run).read();
+  const Profiler profiler(run.model.device());
+  const Clock::time_point before = Clock::now();
+  std::vector<PendingStep> pending;
+  for (int64_t i = 0; i < steps; ++i) pending.push_back(start_step(run));
+  for (const PendingStep& step : pending) step.read();
+  Profiler::mark("reading the results");
+  const double milliseconds = 1000 * seconds_since(before) / static_cast<double>(steps);
+  fmt::print("{} steps of {:.2f} ms\n\n{}\n", steps, milliseconds, profiler.table());
+  nn::write_file(files.path("trace.json"), profiler.trace());
+  fmt::print("{}: open it at https://ui.perfetto.dev\n", files.path("trace.json"));
 }
 
 int64_t steps_within(double budget, double elapsed, int64_t done, const Costs& costs, const Configuration& c) {

@@ -20,6 +20,10 @@ inline double seconds_since(Clock::time_point start) {
 // is untouched then.
 void train(Run& run, const Files& files, const Command& command, Clock::time_point start, bool is_new);
 
+// Makes some steps, times `steps` more op by op, prints where their time went and writes trace.json into the folder,
+// which ui.perfetto.dev opens. Nothing is saved.
+void profile(Run& run, const Files& files, int64_t steps);
+
 // How many steps a run may have that has made `done` of them in `elapsed` of `budget` seconds.
 struct Costs {
   double step = 0;        // seconds of a step

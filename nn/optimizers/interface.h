@@ -49,7 +49,7 @@ class Optimizer {
   // Updates every parameter that has a gradient and isn't frozen, at learning rate `lr`, and clears the gradients.
   // Gradients are divided by `divisor` first (accumulation sums them). Returns their global norm before clipping.
   // Where the norm isn't finite no parameter changes, and std::runtime_error is thrown: on the CPU at once, on a GPU,
-  // for which nothing here waits, when the norm is read.
+  // for which nothing here waits, when the norm is read; the step counts as made then.
   GradientNorm step(double lr, double divisor = 1) { return update(lr, divisor); }
   // The same at the learning rate of the options.
   GradientNorm step() { return update(lr(), 1); }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/profile.h"
 #include "core/kernels/optimizer/segments.h"
 #include "core/launch.h"
 #include "core/reduce.h"
@@ -118,6 +119,7 @@ class OptimizerSlots final {
       update(segments, static_cast<const T*>(factor.data<T>()));
     });
     finish();
+    Profiler::mark(optimizer_);
     return norm;
   }
 

@@ -44,7 +44,7 @@ Outcome outcome(Choose choose, const Case& c, Dtype dtype, bool over_all, bool w
 
 }  // namespace
 
-TEST_CASE("choose_experts equals its composition of ops") {
+DEVICE_TEST_CASE("choose_experts equals its composition of ops") {
   for (const Case& c : cases)
     for (const Dtype dtype : {Dtype::f64, Dtype::f32})
       for (int flags = 0; flags < 8; ++flags) {
@@ -60,15 +60,15 @@ TEST_CASE("choose_experts equals its composition of ops") {
       }
 }
 
-TEST_CASE("choose_experts: ties go to the lowest expert, NaN and minus infinity come last") {
+DEVICE_TEST_CASE("choose_experts: ties go to the lowest expert, NaN and minus infinity come last") {
   constexpr double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
-  const Tensor scores(Array::from(Numbers{1, 2, 2, 1, 0, 0, 0, 0, -inf, nan, 3, -inf}, {3, 4}));
+  const Tensor scores(Array::from(Numbers{1, 2, 2, 1, 0, 0, 0, 0, -inf, nan, 3, -inf}, {3, 4}, current_device()));
   CHECK(choose_experts(scores, scores, {}, 3, false).experts.to_vector<int32_t>() ==
         std::vector<int32_t>{1, 2, 0, 0, 1, 2, 2, 0, 3});
 }
 
-TEST_CASE("choose_experts: gradients") {
-  const Array seen = Array::from(shuffled_ranks(6, 5, 1), {6, 5});
+DEVICE_TEST_CASE("choose_experts: gradients") {
+  const Array seen = Array::from(shuffled_ranks(6, 5, 1), {6, 5}, current_device());
   for (const bool over_all : {false, true})
     for (const bool with_bias : {false, true}) {
       std::vector<Tensor> inputs{leaf(random({6, 5}, 2))};
@@ -81,8 +81,10 @@ TEST_CASE("choose_experts: gradients") {
     }
 }
 
-TEST_CASE("choose_experts: errors") {
-  const auto zeros = [](const Shape& shape, Dtype dtype = Dtype::f32) { return Tensor::zeros(shape, {dtype}); };
+DEVICE_TEST_CASE("choose_experts: errors") {
+  const auto zeros = [](const Shape& shape, Dtype dtype = Dtype::f32) {
+    return Tensor::zeros(shape, {dtype, current_device()});
+  };
   const Tensor x = zeros({3, 4});
   CHECK(message_of([&] {
           choose_experts(x, zeros({3, 5}), {}, 1, false);

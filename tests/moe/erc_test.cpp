@@ -32,7 +32,7 @@ Array with_other_rows(const Array& gate, int64_t rows, double filling) {
   return whole;
 }
 
-TEST_CASE("the ERC loss equals the paper's pseudocode in PyTorch, values and all gradients") {
+DEVICE_TEST_CASE("the ERC loss equals the paper's pseudocode in PyTorch, values and all gradients") {
   const Fixture fixture("erc.safetensors");
   for (const int64_t n : {2, 5, 16})
     for (const char* seed : {"_seed0", "_seed1"}) {
@@ -64,7 +64,7 @@ TEST_CASE("the ERC loss equals the paper's pseudocode in PyTorch, values and all
     }
 }
 
-TEST_CASE("the ERC loss adds to gradients that are there already, and passes on its cotangent") {
+DEVICE_TEST_CASE("the ERC loss adds to gradients that are there already, and passes on its cotangent") {
   const Array router = random({5, 4}, 1), gate = random({5, 6, 4}, 2), delta = erc_noise(router, {.seed = 3});
   const Result once = run(router, gate, 3, delta, 1);
   const Tensor r = leaf(router), w = leaf(gate);
@@ -94,7 +94,7 @@ double margin(const Array& matrix, double alpha) {
   return least / top;
 }
 
-TEST_CASE("gradients of the ERC loss agree with differences, delta and active hinges held fixed") {
+DEVICE_TEST_CASE("gradients of the ERC loss agree with differences, delta and active hinges held fixed") {
   int checked = 0;
   for (const int64_t n : {2, 4, 7})
     for (const double alpha : {0.0, 0.5, 1.0, 2.0})
@@ -109,7 +109,7 @@ TEST_CASE("gradients of the ERC loss agree with differences, delta and active hi
   CHECK(checked >= 30);
 }
 
-TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
+DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
   const Array router = random({19, 10}, 4), gate = random({19, 24, 10}, 5), delta = erc_noise(router, {.seed = 6});
   const Result whole = run(router, gate, 13, delta, 1);
   const int64_t one_expert = 19 * 13 * 8;
@@ -131,7 +131,7 @@ TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
   }
 }
 
-TEST_CASE("the noise bound equals Eq. 4 in plain loops") {
+DEVICE_TEST_CASE("the noise bound equals Eq. 4 in plain loops") {
   for (const int64_t n : {2, 3, 33}) {
     const Array router = random({n, 7}, static_cast<uint64_t>(n));
     const Numbers r = router.to_vector<double>(), epsilon = erc_bound(router).to_vector<double>();
@@ -149,16 +149,16 @@ TEST_CASE("the noise bound equals Eq. 4 in plain loops") {
     }
   }
   // Short rows exceed 1: the bound isn't capped. A zero row and a single expert get 0.
-  const Array uneven = Array::from(Numbers{10, 0, 0.1, 0, 0, 0}, {3, 2});
+  const Array uneven = Array::from(Numbers{10, 0, 0.1, 0, 0, 0}, {3, 2}, current_device());
   const Numbers epsilon = erc_bound(uneven).to_vector<double>();
   CHECK(epsilon[0] == doctest::Approx(0.495));
   CHECK(epsilon[1] == doctest::Approx(0.5));
   CHECK(epsilon[2] == 0);
-  CHECK(erc_bound(Array::from(Numbers{0, 3, 0.1, 0}, {2, 2})).to_vector<double>()[1] > 10);
+  CHECK(erc_bound(Array::from(Numbers{0, 3, 0.1, 0}, {2, 2}, current_device())).to_vector<double>()[1] > 10);
   CHECK(erc_bound(random({1, 4}, 1)).to_vector<double>() == Numbers{0});
 }
 
-TEST_CASE("noise stays inside its bound, and proxies stay nearest to their own row") {
+DEVICE_TEST_CASE("noise stays inside its bound, and proxies stay nearest to their own row") {
   for (const Dtype dtype : {Dtype::f64, Dtype::f32})
     for (uint32_t step = 0; step < 40; ++step) {
       const int64_t n = 2 + step % 9, width = 1 + step % 6;
@@ -182,7 +182,7 @@ TEST_CASE("noise stays inside its bound, and proxies stay nearest to their own r
     }
 }
 
-TEST_CASE("noise is a function of its key and covers its range evenly") {
+DEVICE_TEST_CASE("noise is a function of its key and covers its range evenly") {
   const Array router = random({8, 64}, 9);
   CHECK(same_bits(erc_noise(router, {1, 2, 3}), erc_noise(router, {1, 2, 3})));
   for (const RandomKey& other : {RandomKey{2, 2, 3}, {1, 3, 3}, {1, 2, 4}})
@@ -203,7 +203,7 @@ TEST_CASE("noise is a function of its key and covers its range evenly") {
   CHECK(most > 0.999);
 }
 
-TEST_CASE("the ERC loss at its edges") {
+DEVICE_TEST_CASE("the ERC loss at its edges") {
   // A single expert: no constraint.
   const Result single = run(random({1, 4}, 1), random({1, 3, 4}, 2), 3, {}, 1);
   CHECK(single.loss == 0);
@@ -211,27 +211,29 @@ TEST_CASE("the ERC loss at its edges") {
   CHECK(all_zero(single.dgate));
   // Proxies and experts all alike: every hinge is at equality, where the gradient is 0 (a constraint holds at alpha =
   // 1).
-  const Result alike = run(Array::full({3, 2}, 1.0, {Dtype::f64}), Array::full({3, 2, 2}, 1.0, {Dtype::f64}), 2, {}, 1);
+  const Result alike = run(Array::full({3, 2}, 1.0, {Dtype::f64, current_device()}),
+                           Array::full({3, 2, 2}, 1.0, {Dtype::f64, current_device()}), 2, {}, 1);
   CHECK(alike.loss == 0);
   CHECK(all_zero(alike.drouter));
   CHECK(all_zero(alike.dgate));
   // A row and an expert at zero: norms at 0 have gradient 0, nothing is NaN.
   Numbers rows = random({3, 2}, 3).to_vector<double>(), gates = random({3, 2, 2}, 4).to_vector<double>();
   rows[0] = rows[1] = gates[8] = gates[9] = gates[10] = gates[11] = 0;
-  const Array router = Array::from(rows, {3, 2});
-  const Result zeros = run(router, Array::from(gates, {3, 2, 2}), 2, erc_noise(router, {}), 1);
+  const Array router = Array::from(rows, {3, 2}, current_device());
+  const Result zeros = run(router, Array::from(gates, {3, 2, 2}, current_device()), 2, erc_noise(router, {}), 1);
   CHECK(std::isfinite(zeros.loss));
   CHECK(zeros.loss > 0);
   CHECK(all_zero(zeros.drouter.rows(0, 1)));
   CHECK(all_zero(zeros.dgate.rows(2, 1)));
   CHECK_FALSE(all_zero(zeros.drouter));
   // NaN stays visible.
-  CHECK(std::isnan(run(Array::full({2, 2}, NAN, {Dtype::f64}), random({2, 2, 2}, 5), 2, {}, 1).loss));
+  CHECK(std::isnan(run(Array::full({2, 2}, NAN, {Dtype::f64, current_device()}), random({2, 2, 2}, 5), 2, {}, 1).loss));
 }
 
-TEST_CASE("the ERC loss by hand") {
+DEVICE_TEST_CASE("the ERC loss by hand") {
   // R = I, W_g^j = w_j e_j^T + c: M = [[3, 1], [2, 4]]
-  const Array router = Array::from(Numbers{1, 0, 0, 1}, {2, 2}), gate = Array::from(Numbers{3, 2, 1, 4}, {2, 1, 2});
+  const Array router = Array::from(Numbers{1, 0, 0, 1}, {2, 2}, current_device()),
+              gate = Array::from(Numbers{3, 2, 1, 4}, {2, 1, 2}, current_device());
   CHECK(erc_matrix(router, gate, 1).to_vector<double>() == Numbers{3, 1, 2, 4});
   CHECK(run(router, gate, 1, {}, 1).loss == 0);
   CHECK(erc_violations(erc_matrix(router, gate, 1), 1) == 0);
@@ -245,7 +247,7 @@ TEST_CASE("the ERC loss by hand") {
   CHECK(erc_violations(erc_matrix(router, gate, 1), 0) == 4);
 }
 
-TEST_CASE("the ERC loss gives the same bits for one, two and three threads") {
+DEVICE_TEST_CASE("the ERC loss gives the same bits for one, two and three threads") {
   const Array router = random({16, 64}, 1, 0.1, Dtype::f32), gate = random({16, 128, 64}, 2, 0.1, Dtype::f32);
   const Array delta = erc_noise(router, {.seed = 1});
   const int before = threads();

@@ -13,7 +13,7 @@ const nn::Context precise{.dtype = Dtype::f64};
 constexpr Activation activations[] = {Activation::swiglu, Activation::gelu, Activation::relu};
 
 MoeLayer make_layer(int64_t width, const MoeOptions& options, uint64_t seed = 1, Dtype dtype = Dtype::f64) {
-  nn::Initializer init(seed);
+  nn::Initializer init(seed, current_device());
   MoeLayer layer(width, options, init);
   nn::to(layer, dtype);
   if (layer.router.bias) layer.router.bias->set_value(random({options.router.experts}, seed + 20));
@@ -53,7 +53,7 @@ Tensor token_by_token(const MoeLayer& layer, const Tensor& x, const Tensor& rout
   return concat(rows, 0);
 }
 
-TEST_CASE("the layer equals a loop over tokens and their experts, values and all gradients") {
+DEVICE_TEST_CASE("the layer equals a loop over tokens and their experts, values and all gradients") {
   for (const Activation activation : activations)
     for (const Weighting weighting :
          {Weighting::after_top_k, Weighting::before_top_k, Weighting::before_top_k_renormalized})
@@ -81,10 +81,10 @@ TEST_CASE("the layer equals a loop over tokens and their experts, values and all
       }
 }
 
-TEST_CASE("one expert equals the dense feed-forward network, values and gradients") {
+DEVICE_TEST_CASE("one expert equals the dense feed-forward network, values and gradients") {
   for (const Activation activation : activations) {
     const MoeLayer layer = make_layer(6, {.router = {.experts = 1, .top_k = 1}, .hidden = 7, .activation = activation});
-    nn::Initializer init(3);
+    nn::Initializer init(3, current_device());
     nn::FeedForward dense(6, 7, activation, init);
     nn::to(dense, Dtype::f64);
     dense.up.weight.set_value(layer.experts.gate_up.value().reshape(dense.up.weight.shape()));
@@ -101,13 +101,13 @@ TEST_CASE("one expert equals the dense feed-forward network, values and gradient
   }
 }
 
-TEST_CASE("experts without tokens get zero gradients, one with all of them gets everything") {
-  nn::Initializer init(1);
+DEVICE_TEST_CASE("experts without tokens get zero gradients, one with all of them gets everything") {
+  nn::Initializer init(1, current_device());
   Experts experts(4, 6, 5, Activation::swiglu, init);
   nn::to(experts, Dtype::f64);
   Numbers z;
   for (int t = 0; t < 8; ++t) z.insert(z.end(), {0, 1, 9, 2});
-  const Routing routing = route(Tensor(Array::from(z, {8, 4})), {}, 1, Weighting::after_top_k);
+  const Routing routing = route(Tensor(Array::from(z, {8, 4}, current_device())), {}, 1, Weighting::after_top_k);
   poison_new_memory(true);
   for (int pass = 1; pass <= 2; ++pass) {
     const Tensor x = leaf(random({8, 6}, 1));
@@ -118,7 +118,7 @@ TEST_CASE("experts without tokens get zero gradients, one with all of them gets 
   poison_new_memory(false);
 }
 
-TEST_CASE("an empty batch goes through the layer, forward and backward") {
+DEVICE_TEST_CASE("an empty batch goes through the layer, forward and backward") {
   const MoeLayer layer = make_layer(6, {.router = {.experts = 4, .top_k = 2}, .hidden = 5});
   const Tensor x = leaf(random({0, 6}, 1));
   const MoeOutput output = layer(x, precise);
@@ -133,7 +133,7 @@ TEST_CASE("an empty batch goes through the layer, forward and backward") {
   }
 }
 
-TEST_CASE("in bf16 the layer is near f32, with the same routing") {
+DEVICE_TEST_CASE("in bf16 the layer is near f32, with the same routing") {
   for (const Activation activation : activations) {
     const MoeLayer layer =
         make_layer(32, {.router = {.experts = 8, .top_k = 3}, .hidden = 24, .activation = activation}, 1, Dtype::f32);
@@ -159,7 +159,7 @@ TEST_CASE("in bf16 the layer is near f32, with the same routing") {
   }
 }
 
-TEST_CASE("the ERC loss is computed in training, in the first micro-batch, from a key of seed, step and layer") {
+DEVICE_TEST_CASE("the ERC loss is computed in training, in the first micro-batch, from a key of seed, step and layer") {
   const MoeLayer layer =
       make_layer(6, {.router = {.experts = 4, .top_k = 2}, .hidden = 5, .erc = true, .erc_alpha = 0.7});
   const Tensor x(random({3, 6}, 1)), more(random({48, 6}, 2));
@@ -184,7 +184,7 @@ TEST_CASE("the ERC loss is computed in training, in the first micro-batch, from 
   CHECK_FALSE(without(x, {.training = true, .dtype = Dtype::f64}).erc.defined());
 }
 
-TEST_CASE("ERC in bf16 is computed from the f32 parameters; experts without a gate use their whole projection") {
+DEVICE_TEST_CASE("ERC in bf16 is computed from the f32 parameters; experts without a gate use their whole projection") {
   const MoeLayer layer =
       make_layer(16, {.router = {.experts = 4, .top_k = 2}, .hidden = 8, .activation = Activation::gelu, .erc = true},
                  1, Dtype::f32);
@@ -206,7 +206,7 @@ TEST_CASE("ERC in bf16 is computed from the f32 parameters; experts without a ga
   CHECK(layer.coupling().to_vector<double>()[1 * 4 + 2] == doctest::Approx(std::sqrt(squares)).epsilon(1e-5));
 }
 
-TEST_CASE("ERC adds to the gradient that the tokens gave, exactly once") {
+DEVICE_TEST_CASE("ERC adds to the gradient that the tokens gave, exactly once") {
   const MoeOptions options{.router = {.experts = 4, .top_k = 2}, .hidden = 5, .erc = true};
   const MoeLayer both = make_layer(6, options), apart = make_layer(6, options);
   const nn::Context context{.training = true, .dtype = Dtype::f64};

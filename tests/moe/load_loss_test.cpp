@@ -23,12 +23,12 @@ Routing noisy_routing(const Tensor& scores, const Tensor& deviation, int64_t top
 Array deviations(const Shape& shape, uint64_t seed) {
   Numbers values = random(shape, seed).to_vector<double>();
   for (double& v : values) v = 0.2 + std::abs(v);
-  return Array::from(values, shape);
+  return Array::from(values, shape, current_device());
 }
 
 double normal_probability(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
 
-TEST_CASE("the smooth load equals its formula in plain loops") {
+DEVICE_TEST_CASE("the smooth load equals its formula in plain loops") {
   for (const auto& [tokens, experts, top_k] : {std::tuple<int64_t, int64_t, int64_t>(1, 2, 1), {7, 5, 2}, {40, 9, 8}}) {
     INFO(fmt::format("{} {} {}", tokens, experts, top_k));
     const Routing routing =
@@ -48,7 +48,7 @@ TEST_CASE("the smooth load equals its formula in plain loops") {
       }
     poison_new_memory(true);
     const Tensor smooth = smooth_load(routing.scores, routing.noisy_scores, routing.deviation, top_k);
-    CHECK(difference(smooth.value(), Array::from(load, {experts})) < 1e-13);
+    CHECK(difference(smooth.value(), Array::from(load, {experts}, current_device())) < 1e-13);
     const auto f32 = [](const Tensor& x) { return cast(x, Dtype::f32); };
     CHECK(difference(smooth_load(f32(routing.scores), f32(routing.noisy_scores), f32(routing.deviation), top_k),
                      smooth) < 1e-5);
@@ -62,14 +62,14 @@ TEST_CASE("the smooth load equals its formula in plain loops") {
   }
 }
 
-TEST_CASE("the smooth load is how often an expert is chosen") {
+DEVICE_TEST_CASE("the smooth load is how often an expert is chosen") {
   const int64_t tokens = 20000;
   const Numbers z{1, 0.3, -0.2, 0.1, -1}, s{0.5, 0.3, 1, 0.2, 0.8};
   Numbers scores, spread;
   for (int64_t t = 0; t < tokens; ++t)
     scores.insert(scores.end(), z.begin(), z.end()), spread.insert(spread.end(), s.begin(), s.end());
-  const Routing routing =
-      noisy_routing(Tensor(Array::from(scores, {tokens, 5})), Tensor(Array::from(spread, {tokens, 5})), 2);
+  const Routing routing = noisy_routing(Tensor(Array::from(scores, {tokens, 5}, current_device())),
+                                        Tensor(Array::from(spread, {tokens, 5}, current_device())), 2);
   const Numbers smooth = smooth_load(routing.scores, routing.noisy_scores, routing.deviation, 2).to_vector<double>();
   for (size_t e = 0; e < 5; ++e) {
     const double share = static_cast<double>(routing.load()[e]) / static_cast<double>(tokens);
@@ -77,7 +77,7 @@ TEST_CASE("the smooth load is how often an expert is chosen") {
   }
 }
 
-TEST_CASE("the load loss at balance is 0, and near experts - 1 where one takes everything") {
+DEVICE_TEST_CASE("the load loss at balance is 0, and near experts - 1 where one takes everything") {
   const int64_t experts = 4, tokens = 4 * 5000;
   Numbers z, collapsed;
   for (int64_t t = 0; t < tokens; ++t)
@@ -85,16 +85,16 @@ TEST_CASE("the load loss at balance is 0, and near experts - 1 where one takes e
       z.push_back(e == t % experts ? 1 : 0);
       collapsed.push_back(e == 2 ? 30 : 0);
     }
-  const Tensor spread = Tensor::full({tokens, experts}, 0.5, {Dtype::f64});
-  const Routing even = noisy_routing(Tensor(Array::from(z, {tokens, experts})), spread, 1);
+  const Tensor spread = Tensor::full({tokens, experts}, 0.5, {Dtype::f64, current_device()});
+  const Routing even = noisy_routing(Tensor(Array::from(z, {tokens, experts}, current_device())), spread, 1);
   CHECK(load_loss(std::span(&even, 1)).item() < 1e-3);
-  const Routing one = noisy_routing(Tensor(Array::from(collapsed, {tokens, experts})), spread, 1);
+  const Routing one = noisy_routing(Tensor(Array::from(collapsed, {tokens, experts}, current_device())), spread, 1);
   CHECK(load_loss(std::span(&one, 1)).item() == doctest::Approx(3));
-  const Routing everybody = noisy_routing(Tensor(Array::from(z, {tokens, experts})), spread, 4);
+  const Routing everybody = noisy_routing(Tensor(Array::from(z, {tokens, experts}, current_device())), spread, 4);
   CHECK(load_loss(std::span(&everybody, 1)).item() == 0);
 }
 
-TEST_CASE("gradients of the smooth load and its loss agree with differences, the draws held fixed") {
+DEVICE_TEST_CASE("gradients of the smooth load and its loss agree with differences, the draws held fixed") {
   for (const auto& [tokens, experts, top_k] :
        {std::tuple<int64_t, int64_t, int64_t>(1, 2, 1), {5, 4, 1}, {6, 5, 2}, {30, 9, 8}}) {
     INFO(fmt::format("{} {} {}", tokens, experts, top_k));
@@ -118,23 +118,24 @@ TEST_CASE("gradients of the smooth load and its loss agree with differences, the
   }
 }
 
-TEST_CASE("a deviation of nearly 0 overflows nothing") {
-  const Tensor scores = leaf(random({9, 5}, 1, 1, Dtype::f32)), spread = leaf(Array::full({9, 5}, 1e-30));
+DEVICE_TEST_CASE("a deviation of nearly 0 overflows nothing") {
+  const Tensor scores = leaf(random({9, 5}, 1, 1, Dtype::f32)),
+               spread = leaf(Array::full({9, 5}, 1e-30, {Dtype::f32, current_device()}));
   const Routing routing = noisy_routing(scores, spread, 2);
   smooth_load(scores, routing.noisy_scores, spread, 2).backward(random({5}, 2, 1, Dtype::f32));
   for (const Array& grad : {scores.grad(), spread.grad()})
     for (const double v : grad.to_vector<double>()) CHECK(std::isfinite(v));
 }
 
-TEST_CASE("the load loss of nothing is 0") {
+DEVICE_TEST_CASE("the load loss of nothing is 0") {
   const std::vector<Routing> none;
   CHECK(load_loss(none).item() == 0);
   const Routing empty = noisy_routing(leaf(random({0, 4}, 1)), leaf(random({0, 4}, 2)), 2);
   CHECK(load_loss(std::span(&empty, 1)).item() == 0);
 }
 
-TEST_CASE("the load loss teaches learned noise how much to add") {
-  nn::Initializer init(1);
+DEVICE_TEST_CASE("the load loss teaches learned noise how much to add") {
+  nn::Initializer init(1, current_device());
   const Router router(6, {.experts = 5, .top_k = 2, .noise = {.kind = NoiseKind::learned, .scale = 1}}, init);
   const Routing routing = router(Tensor(random({40, 6}, 1, 1, Dtype::f32)), {.training = true});
   load_loss(std::span(&routing, 1)).backward();

@@ -20,10 +20,10 @@ Array balanced_scores(int64_t tokens, int64_t experts) {
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t e = 0; e < experts; ++e)
       z.push_back(-0.7 * static_cast<double>((e - t % experts + experts) % experts));
-  return Array::from(z, {tokens, experts});
+  return Array::from(z, {tokens, experts}, current_device());
 }
 
-TEST_CASE("the balance loss at perfect balance: switch 1, hf top_k") {
+DEVICE_TEST_CASE("the balance loss at perfect balance: switch 1, hf top_k") {
   for (const int64_t experts : {1, 4, 7})
     for (int64_t top_k = 1; top_k <= experts; ++top_k)
       for (const size_t layers : {1, 3}) {
@@ -35,12 +35,12 @@ TEST_CASE("the balance loss at perfect balance: switch 1, hf top_k") {
   // All tokens to one expert with certainty: the worst, `experts`.
   Numbers z;
   for (int t = 0; t < 5; ++t) z.insert(z.end(), {900, 0, 0, 0});
-  const std::vector<Routing> collapsed{routing_of(Tensor(Array::from(z, {5, 4})), 1)};
+  const std::vector<Routing> collapsed{routing_of(Tensor(Array::from(z, {5, 4}, current_device())), 1)};
   for (const auto normalization : normalizations)
     CHECK(balance_loss(collapsed, normalization).item() == doctest::Approx(4));
 }
 
-TEST_CASE("the balance loss equals its formula in plain loops") {
+DEVICE_TEST_CASE("the balance loss equals its formula in plain loops") {
   const int64_t tokens = 11, experts = 5, top_k = 2;
   std::vector<Routing> layers;
   for (uint64_t l = 0; l < 3; ++l) layers.push_back(routing_of(Tensor(random({tokens, experts}, l, 2)), top_k));
@@ -69,7 +69,7 @@ TEST_CASE("the balance loss equals its formula in plain loops") {
   CHECK(z_loss(layers).item() == doctest::Approx(z_total).epsilon(1e-13));
 }
 
-TEST_CASE("the hf balance loss equals transformers' load_balancing_loss_func, value and gradients") {
+DEVICE_TEST_CASE("the hf balance loss equals transformers' load_balancing_loss_func, value and gradients") {
   const Fixture fixture("routers.safetensors");
   for (const int64_t top_k : {1, 3}) {
     const std::string at = fmt::format("balance.top{}.", top_k);
@@ -87,7 +87,7 @@ TEST_CASE("the hf balance loss equals transformers' load_balancing_loss_func, va
   }
 }
 
-TEST_CASE("gradients of balance and z-loss agree with differences, the selection held fixed") {
+DEVICE_TEST_CASE("gradients of balance and z-loss agree with differences, the selection held fixed") {
   for (const auto& [tokens, experts, top_k] : {std::tuple<int64_t, int64_t, int64_t>(6, 4, 2), {1, 1, 1}, {40, 9, 3}})
     for (const auto normalization : normalizations) {
       INFO(fmt::format("{} {} {}", tokens, experts, name_of(normalization)));
@@ -98,7 +98,8 @@ TEST_CASE("gradients of balance and z-loss agree with differences, the selection
       const auto layers = [&](std::span<const Tensor> z) {
         std::vector<Routing> result;
         for (size_t l = 0; l < z.size(); ++l)
-          result.push_back(make_routing(z[l], Tensor::full({tokens, top_k}, 1.0, {Dtype::f64}), chosen[l], experts));
+          result.push_back(make_routing(z[l], Tensor::full({tokens, top_k}, 1.0, {Dtype::f64, current_device()}),
+                                        chosen[l], experts));
         return result;
       };
       check_gradients([&](std::span<const Tensor> z) { return balance_loss(layers(z), normalization); }, inputs);
@@ -106,7 +107,7 @@ TEST_CASE("gradients of balance and z-loss agree with differences, the selection
     }
 }
 
-TEST_CASE("balance and z-loss in f32 are near f64, for large scores too") {
+DEVICE_TEST_CASE("balance and z-loss in f32 are near f64, for large scores too") {
   for (const double scale : {1.0, 50.0, 500.0}) {
     const Tensor exact = leaf(random({30, 8}, 1, scale)), rounded = leaf(exact.value().to(Dtype::f32));
     for (const Tensor& z : {exact, rounded}) {
@@ -117,7 +118,7 @@ TEST_CASE("balance and z-loss in f32 are near f64, for large scores too") {
   }
 }
 
-TEST_CASE("no layers and no tokens give 0") {
+DEVICE_TEST_CASE("no layers and no tokens give 0") {
   const std::vector<Routing> none, empty{routing_of(leaf(random({0, 4}, 1)), 2)};
   for (const auto& layers : {none, empty}) {
     for (const auto normalization : normalizations) CHECK(balance_loss(layers, normalization).item() == 0);
@@ -129,7 +130,7 @@ TEST_CASE("no layers and no tokens give 0") {
   CHECK(scores.grad().shape() == Shape({0, 4}));
 }
 
-TEST_CASE("names of balance normalizations come and go") {
+DEVICE_TEST_CASE("names of balance normalizations come and go") {
   for (const auto normalization : normalizations) CHECK(balance_from_name(name_of(normalization)) == normalization);
 }
 

@@ -54,7 +54,7 @@ class FixedNoise final {
 
   Tensor operator()() {
     Losses losses = model_.losses(tokens_, targets_, context_);
-    Tensor erc = Tensor::scalar(0, {Dtype::f64});
+    Tensor erc = Tensor::scalar(0, {Dtype::f64, current_device()});
     std::vector<double> state;
     size_t layer = 0;
     for (const Block& block : model_.blocks) {
@@ -102,7 +102,7 @@ double selection_margin(const Losses& losses) {
 }
 
 void check_model(const LanguageModelOptions& options, const Shape& shape, double tolerance) {
-  LanguageModel model(options, 1);
+  LanguageModel model(options, 1, current_device());
   nn::to(model, Dtype::f64);
   for (Block& block : model.blocks)
     if (block.moe) block.moe->router.bias->set_value(random({options.moe.router.experts}, 2, 0.5));
@@ -123,11 +123,11 @@ void check_model(const LanguageModelOptions& options, const Shape& shape, double
       1e-4);
 }
 
-TEST_CASE("the whole tiny language model in f64: the total loss agrees with differences") {
+DEVICE_TEST_CASE("the whole tiny language model in f64: the total loss agrees with differences") {
   check_model(tiny_options(), {2, 12}, 1e-5);
 }
 
-TEST_CASE("small models of every kind in f64: the total loss agrees with differences") {
+DEVICE_TEST_CASE("small models of every kind in f64: the total loss agrees with differences") {
   LanguageModelOptions options = small_options();
   check_model(options, {2, 9}, 1e-5);
   options.tie_embeddings = options.recompute = true;
@@ -163,16 +163,16 @@ Step run(const LanguageModel& model, const Array& tokens, const Array& targets, 
     loss.backward();
     total += loss.item();
   }
-  step.loss = Array::full({}, total, {Dtype::f64});
+  step.loss = Array::full({}, total, {Dtype::f64, current_device()});
   for (const nn::NamedParameter& named : nn::parameters(model)) step.grads.push_back(named.parameter.grad().clone());
   return step;
 }
 
-TEST_CASE("two micro-batches equal the whole batch, and the ERC loss counts once") {
+DEVICE_TEST_CASE("two micro-batches equal the whole batch, and the ERC loss counts once") {
   LanguageModelOptions options = small_options();
   options.dropout = 0;         // drawn for each micro-batch
   options.balance_weight = 0;  // not a mean over tokens: its load is that of a batch
-  LanguageModel model(options, 1);
+  LanguageModel model(options, 1, current_device());
   nn::to(model, Dtype::f64);
   const Array tokens = random_tokens({6, 7}, 31, 1), targets = random_tokens({6, 7}, 31, 2);
   const nn::Context context{.training = true, .dtype = Dtype::f64};
@@ -184,7 +184,7 @@ TEST_CASE("two micro-batches equal the whole batch, and the ERC loss counts once
   }
 }
 
-TEST_CASE("recomputation gives the same bits in less memory") {
+DEVICE_TEST_CASE("recomputation gives the same bits in less memory") {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     LanguageModelOptions options = small_options();
     options.width = 64, options.moe.hidden = 48, options.layers = 4;
@@ -192,7 +192,7 @@ TEST_CASE("recomputation gives the same bits in less memory") {
     std::vector<int64_t> peaks;
     for (const bool recompute : {false, true}) {
       options.recompute = recompute;
-      const LanguageModel model(options, 1);
+      const LanguageModel model(options, 1, current_device());
       const nn::Context context{.training = true, .dtype = dtype, .seed = 3, .step = 4};
       const Array tokens = random_tokens({4, 40}, 31, 1), targets = random_tokens({4, 40}, 31, 2);
       run(model, tokens, targets, context);  // allocates the gradients
@@ -209,7 +209,7 @@ TEST_CASE("recomputation gives the same bits in less memory") {
 
 // Parameters after three steps of training.
 std::vector<Array> trained(const LanguageModelOptions& options, Dtype dtype, const Shape& shape) {
-  const LanguageModel model(options, 1);
+  const LanguageModel model(options, 1, current_device());
   nn::AdamW optimizer(nn::parameters(model));
   for (uint32_t step = 0; step < 3; ++step) {
     const nn::Context context{.training = true, .dtype = dtype, .seed = 2, .step = step};
@@ -225,7 +225,7 @@ std::vector<Array> trained(const LanguageModelOptions& options, Dtype dtype, con
   return values;
 }
 
-TEST_CASE("training gives the same bits twice, and for one, two and three threads") {
+DEVICE_TEST_CASE("training gives the same bits twice, and for one, two and three threads") {
   const int before = threads();
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     LanguageModelOptions options = tiny_options();
@@ -241,11 +241,11 @@ TEST_CASE("training gives the same bits twice, and for one, two and three thread
   set_threads(before);
 }
 
-TEST_CASE("a model learns: the loss falls, ERC violations go, no expert dies") {
+DEVICE_TEST_CASE("a model learns: the loss falls, ERC violations go, no expert dies") {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     LanguageModelOptions options = small_options();
     options.dropout = 0;
-    const LanguageModel model(options, 1);
+    const LanguageModel model(options, 1, current_device());
     nn::AdamW optimizer(nn::parameters(model), {.weight_decay = 0});
     const Array tokens = random_tokens({4, 32}, 31, 1), targets = random_tokens({4, 32}, 31, 2);
     double first = 0, last = 0, first_erc = 0, last_erc = 0;
@@ -267,10 +267,10 @@ TEST_CASE("a model learns: the loss falls, ERC violations go, no expert dies") {
   }
 }
 
-TEST_CASE("what a model's losses contain") {
+DEVICE_TEST_CASE("what a model's losses contain") {
   const Array tokens = random_tokens({2, 5}, 31, 1), targets = random_tokens({2, 5}, 31, 2);
   const LanguageModelOptions options = small_options();
-  const LanguageModel model(options, 1);
+  const LanguageModel model(options, 1, current_device());
   const Losses training = model.losses(tokens, targets, {.training = true});
   CHECK(training.routings.size() == 2);
   const double parts = training.cross_entropy.item() + 0.01 * training.balance.item() + 0.01 * training.z.item();
@@ -282,16 +282,16 @@ TEST_CASE("what a model's losses contain") {
   CHECK(evaluation.cross_entropy.item() == doctest::Approx(cross_entropy(model(tokens, {}), targets).item()));
   LanguageModelOptions dense = options;
   dense.dense_layers = dense.layers;
-  const Losses without = LanguageModel(dense, 1).losses(tokens, targets, {.training = true});
+  const Losses without = LanguageModel(dense, 1, current_device()).losses(tokens, targets, {.training = true});
   CHECK_FALSE(without.balance.defined());
   CHECK_FALSE(without.z.defined());
   CHECK_FALSE(without.erc.defined());
   CHECK(without.total(dense).item() == without.cross_entropy.item());
 }
 
-TEST_CASE("a batch without sequences goes through the model, forward and backward") {
-  const LanguageModel model(small_options(), 1);
-  const Array none = Array::zeros({0, 5}, {Dtype::i32});
+DEVICE_TEST_CASE("a batch without sequences goes through the model, forward and backward") {
+  const LanguageModel model(small_options(), 1, current_device());
+  const Array none = Array::zeros({0, 5}, {Dtype::i32, current_device()});
   CHECK(model(none, {}).shape() == Shape({0, 5, 31}));
   const Losses losses = model.losses(none, none, {.training = true});
   CHECK(losses.cross_entropy.item() == 0);
@@ -306,9 +306,9 @@ TEST_CASE("a batch without sequences goes through the model, forward and backwar
   CHECK_FALSE(all_zero(model.blocks[1].moe->router.weight.grad()));
 }
 
-TEST_CASE("parameters: names, number, ties, seeds") {
+DEVICE_TEST_CASE("parameters: names, number, ties, seeds") {
   LanguageModelOptions options = small_options();
-  const LanguageModel model(options, 1);
+  const LanguageModel model(options, 1, current_device());
   std::vector<std::string> names;
   for (const nn::NamedParameter& named : nn::parameters(model)) names.push_back(named.name);
   for (const char* name :
@@ -326,7 +326,7 @@ TEST_CASE("parameters: names, number, ties, seeds") {
   CHECK_FALSE(same_bits(other.blocks[1].moe->experts.down.value(), model.blocks[1].moe->experts.down.value()));
 }
 
-TEST_CASE("training FLOPs by hand") {
+DEVICE_TEST_CASE("training FLOPs by hand") {
   // tiny, a token: 4 layers of qkv and output 4 * 128^2, causal attention 128 * 128, two experts 3 * 128^2, router
   // 8 * 128; and the head 256 * 128.
   const double weights = 4 * (4 * 16384.0 + 16384 + 2 * 3 * 16384 + 1024) + 32768;

@@ -20,7 +20,7 @@ NoiseOptions noise_of(NoiseKind kind, bool selection_only = false) {
 }
 
 Router make_router(int64_t width, const RouterOptions& options, uint64_t seed) {
-  nn::Initializer init(seed);
+  nn::Initializer init(seed, current_device());
   Router router(width, options, init);
   nn::to(router, Dtype::f64);
   if (router.bias) router.bias->set_value(random({options.experts}, seed + 50));
@@ -45,7 +45,7 @@ double selection_margin(const Routing& routing) {
 
 Tensor mixed(const Tensor& x, uint64_t seed) { return sum(x * Tensor(random(x.shape(), seed))); }
 
-TEST_CASE("gradients of whole noisy routers agree with differences, the draws held fixed") {
+DEVICE_TEST_CASE("gradients of whole noisy routers agree with differences, the draws held fixed") {
   int checked = 0;
   for (const NoiseKind kind : kinds)
     for (const RouterKind router_kind : {RouterKind::linear, RouterKind::perturbed_cosine})
@@ -78,8 +78,8 @@ TEST_CASE("gradients of whole noisy routers agree with differences, the draws he
   CHECK(checked == 2 * 2 * (6 + 3));
 }
 
-TEST_CASE("learned noise starts with deviation softplus(0), and its weight moves") {
-  nn::Initializer init(1);
+DEVICE_TEST_CASE("learned noise starts with deviation softplus(0), and its weight moves") {
+  nn::Initializer init(1, current_device());
   const Router router(4, {.experts = 5, .top_k = 2, .noise = noise_of(NoiseKind::learned)}, init);
   CHECK(all_zero(router.noise_weight->value()));
   const Routing routing = router(Tensor(random({6, 4}, 1, 1, Dtype::f32)), {.training = true});
@@ -89,7 +89,7 @@ TEST_CASE("learned noise starts with deviation softplus(0), and its weight moves
   CHECK_FALSE(all_zero(router.noise_weight->grad()));
 }
 
-TEST_CASE("selection and weights see the noisy scores, balance and z-loss the clean ones") {
+DEVICE_TEST_CASE("selection and weights see the noisy scores, balance and z-loss the clean ones") {
   const Array x = random({200, 4}, 1);
   for (const NoiseKind kind : {NoiseKind::gaussian, NoiseKind::gumbel, NoiseKind::learned, NoiseKind::multiplicative}) {
     INFO(name_of(kind));
@@ -122,12 +122,12 @@ TEST_CASE("selection and weights see the noisy scores, balance and z-loss the cl
   }
 }
 
-TEST_CASE("jitter: the router's input alone, or the experts' too") {
+DEVICE_TEST_CASE("jitter: the router's input alone, or the experts' too") {
   const MoeOptions plain{.router = {.experts = 5, .top_k = 2}, .hidden = 3};
   const auto layer_with = [&](NoiseKind kind) {
     MoeOptions options = plain;
     if (kind != NoiseKind::none) options.router.noise = noise_of(kind);
-    nn::Initializer init(1);
+    nn::Initializer init(1, current_device());
     MoeLayer layer(4, options, init);
     nn::to(layer, Dtype::f64);
     return layer;
@@ -160,7 +160,7 @@ Array random_tokens(const Shape& shape, uint64_t seed) {
   return integers(tokens, shape);
 }
 
-TEST_CASE("evaluation with noise in the options equals a model without, bit by bit") {
+DEVICE_TEST_CASE("evaluation with noise in the options equals a model without, bit by bit") {
   const Array tokens = random_tokens({3, 9}, 1), targets = random_tokens({3, 9}, 2);
   LanguageModelOptions without = small_options({});
   const LanguageModel plain(without, 1);
@@ -193,13 +193,13 @@ std::vector<Array> gradients(const LanguageModel& model, const Array& tokens, co
   return all;
 }
 
-TEST_CASE("micro-batches draw the same noise as the whole batch") {
+DEVICE_TEST_CASE("micro-batches draw the same noise as the whole batch") {
   const Array tokens = random_tokens({6, 7}, 1), targets = random_tokens({6, 7}, 2);
   for (const NoiseKind kind : kinds) {
     INFO(name_of(kind));
     LanguageModelOptions options = small_options(noise_of(kind));
     options.balance_weight = options.load_weight = 0;  // not means over tokens
-    LanguageModel model(options, 1);
+    LanguageModel model(options, 1, current_device());
     nn::to(model, Dtype::f64);
     const nn::Context context{.training = true, .dtype = Dtype::f64, .seed = 3};
     const std::vector<Array> whole = gradients(model, tokens, targets, context, 1);
@@ -210,21 +210,23 @@ TEST_CASE("micro-batches draw the same noise as the whole batch") {
   }
 }
 
-TEST_CASE("noise under recomputation gives the same bits") {
+DEVICE_TEST_CASE("noise under recomputation gives the same bits") {
   const Array tokens = random_tokens({4, 20}, 1), targets = random_tokens({4, 20}, 2);
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const NoiseKind kind : kinds) {
       INFO(name_of(kind));
       LanguageModelOptions options = small_options(noise_of(kind));
       const nn::Context context{.training = true, .dtype = dtype, .seed = 3, .step = 4};
-      const std::vector<Array> kept = gradients(LanguageModel(options, 1), tokens, targets, context, 2);
+      const std::vector<Array> kept =
+          gradients(LanguageModel(options, 1, current_device()), tokens, targets, context, 2);
       options.recompute = true;
-      const std::vector<Array> again = gradients(LanguageModel(options, 1), tokens, targets, context, 2);
+      const std::vector<Array> again =
+          gradients(LanguageModel(options, 1, current_device()), tokens, targets, context, 2);
       for (size_t i = 0; i < kept.size(); ++i) CHECK(same_bits(kept[i], again[i]));
     }
 }
 
-TEST_CASE("training with noise gives the same bits twice, and for one and two threads") {
+DEVICE_TEST_CASE("training with noise gives the same bits twice, and for one and two threads") {
   const int before = threads();
   for (const NoiseKind kind : kinds) {
     INFO(name_of(kind));
@@ -233,7 +235,7 @@ TEST_CASE("training with noise gives the same bits twice, and for one and two th
     std::vector<std::vector<Array>> results;
     for (const int count : {1, 2, 2}) {
       set_threads(count);
-      const LanguageModel model(options, 1);
+      const LanguageModel model(options, 1, current_device());
       nn::AdamW optimizer(nn::parameters(model));
       for (uint32_t step = 0; step < 2; ++step) {
         const nn::Context context{.training = true, .seed = 2, .step = step};

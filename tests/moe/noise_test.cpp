@@ -35,10 +35,10 @@ template <class F> Array expected(const Array& x, F&& f) {
   Numbers values = x.to_vector<double>();
   const auto first = static_cast<uint64_t>(at.first_token * x.shape()[1]);
   for (size_t i = 0; i < values.size(); ++i) values[i] = f(values[i], first + i, i);
-  return Array::from(values, x.shape());
+  return Array::from(values, x.shape(), current_device());
 }
 
-TEST_CASE("noise equals its formula on the draws of the token's place") {
+DEVICE_TEST_CASE("noise equals its formula on the draws of the token's place") {
   for (const auto& [tokens, cols] : {std::pair<int64_t, int64_t>(1, 1), {3, 5}, {7, 8}, {130, 33}, {600, 16}}) {
     INFO(tokens, " ", cols);
     const Array x = random({tokens, cols}, 1), raw = random({tokens, cols}, 2, 2);
@@ -71,10 +71,11 @@ TEST_CASE("noise equals its formula on the draws of the token's place") {
   }
 }
 
-TEST_CASE("mean, deviation and bounds of the draws") {
+DEVICE_TEST_CASE("mean, deviation and bounds of the draws") {
   const int64_t tokens = 10000, cols = 16, count = tokens * cols;
   const double error = 4 / std::sqrt(static_cast<double>(count));  // of a mean, in deviations: four of its own
-  const Array zeros = Array::zeros({tokens, cols}, {Dtype::f64}), ones = Array::full({tokens, cols}, 1.0, {Dtype::f64});
+  const Array zeros = Array::zeros({tokens, cols}, {Dtype::f64, current_device()}),
+              ones = Array::full({tokens, cols}, 1.0, {Dtype::f64, current_device()});
   const Statistics bounded = statistics_of(bounded_noise(Tensor(ones), 0.2, at).to_vector<double>());
   CHECK(std::abs(bounded.mean - 1) < error * 0.2 / std::sqrt(3));
   CHECK(bounded.deviation == doctest::Approx(0.2 / std::sqrt(3)).epsilon(0.01));
@@ -88,19 +89,19 @@ TEST_CASE("mean, deviation and bounds of the draws") {
   CHECK(std::abs(gumbel.mean - 2 * std::numbers::egamma) < error * gumbel_deviation);
   CHECK(gumbel.deviation == doctest::Approx(gumbel_deviation).epsilon(0.01));
   CHECK(gumbel.smallest > -2 * 3);  // -log(24 log 2)
-  const Array raw = Array::full({tokens, cols}, 1.5, {Dtype::f64});
+  const Array raw = Array::full({tokens, cols}, 1.5, {Dtype::f64, current_device()});
   const Statistics learned = statistics_of(learned_noise(Tensor(zeros), Tensor(raw), 0.5, at).to_vector<double>());
   const double learned_deviation = 0.5 * std::log1p(std::exp(1.5));
   CHECK(std::abs(learned.mean) < error * learned_deviation);
   CHECK(learned.deviation == doctest::Approx(learned_deviation).epsilon(0.01));
 }
 
-TEST_CASE("the best of scores with Gumbel noise is a draw from their softmax") {
+DEVICE_TEST_CASE("the best of scores with Gumbel noise is a draw from their softmax") {
   const Numbers z{1, 0.2, -0.5, 0.7};
   const int64_t tokens = 20000;
   Numbers many;
   for (int64_t t = 0; t < tokens; ++t) many.insert(many.end(), z.begin(), z.end());
-  const Tensor scores(Array::from(many, {tokens, 4}));
+  const Tensor scores(Array::from(many, {tokens, 4}, current_device()));
   for (const double scale : {0.5, 1.0, 2.0}) {
     const Routing routing = route(scores, {}, 1, Weighting::after_top_k, gumbel_noise(scores, scale, at));
     double total = 0;
@@ -112,7 +113,7 @@ TEST_CASE("the best of scores with Gumbel noise is a draw from their softmax") {
   }
 }
 
-TEST_CASE("gradients of noise agree with differences, the draws held fixed") {
+DEVICE_TEST_CASE("gradients of noise agree with differences, the draws held fixed") {
   for (const auto& [tokens, cols] : {std::pair<int64_t, int64_t>(0, 4), {1, 1}, {6, 5}, {40, 9}}) {
     const Array x = random({tokens, cols}, 1), raw = random({tokens, cols}, 2, 2);
     check_gradients([](std::span<const Tensor> in) { return bounded_noise(in[0], 0.7, at); }, {leaf(x)});
@@ -124,7 +125,7 @@ TEST_CASE("gradients of noise agree with differences, the draws held fixed") {
   }
 }
 
-TEST_CASE("a part of a batch draws what it draws in the whole") {
+DEVICE_TEST_CASE("a part of a batch draws what it draws in the whole") {
   const Array x = random({20, 6}, 1, 1, Dtype::f32), raw = random({20, 6}, 2, 1, Dtype::f32);
   const TokenKey whole{at.key, 0};
   for (const auto& [first, count] : {std::pair<int64_t, int64_t>(0, 20), {0, 7}, {7, 13}, {19, 1}}) {
@@ -140,7 +141,7 @@ TEST_CASE("a part of a batch draws what it draws in the whole") {
   }
 }
 
-TEST_CASE("noise is the same for the same key, and another for another seed, stream or step") {
+DEVICE_TEST_CASE("noise is the same for the same key, and another for another seed, stream or step") {
   const Tensor x(random({9, 7}, 1));
   const auto draw = [&](TokenKey key) { return gaussian_noise(x, 1, key).value(); };
   CHECK(same_bits(draw(at), draw(at)));
@@ -156,7 +157,7 @@ TEST_CASE("noise is the same for the same key, and another for another seed, str
   CHECK(router_noise_key(context.at_layer(4)).key.stream != key.stream);
 }
 
-TEST_CASE("noise gives the same bits for one, two and three threads") {
+DEVICE_TEST_CASE("noise gives the same bits for one, two and three threads") {
   const Array x = random({3000, 40}, 1, 1, Dtype::f32), raw = random({3000, 40}, 2, 1, Dtype::f32);
   const int before = threads();
   std::vector<std::vector<Array>> results;
@@ -172,7 +173,7 @@ TEST_CASE("noise gives the same bits for one, two and three threads") {
     for (size_t i = 0; i < result.size(); ++i) CHECK(same_bits(result[i], results[0][i]));
 }
 
-TEST_CASE("names of noise come and go, and a run names its noise") {
+DEVICE_TEST_CASE("names of noise come and go, and a run names its noise") {
   for (const char* name : {"none", "jitter", "jitter_shared", "gaussian", "gumbel", "learned", "multiplicative"})
     CHECK(std::string(name_of(noise_kind_from_name(name))) == name);
   const auto said = [](const NoiseOptions& noise) { return describe({.noise = noise}); };

@@ -16,7 +16,7 @@ constexpr Weighting weightings[] = {Weighting::after_top_k, Weighting::before_to
                                     Weighting::before_top_k_renormalized};
 
 Router make_router(int64_t width, const RouterOptions& options, uint64_t seed = 1) {
-  nn::Initializer init(seed);
+  nn::Initializer init(seed, current_device());
   Router router(width, options, init);
   nn::to(router, Dtype::f64);
   if (router.bias) router.bias->set_value(random({options.experts}, seed + 50));
@@ -43,7 +43,7 @@ double selection_margin(const Routing& routing) {
   return least;
 }
 
-TEST_CASE("routers equal PyTorch, forward and all gradients") {
+DEVICE_TEST_CASE("routers equal PyTorch, forward and all gradients") {
   const Fixture fixture("routers.safetensors");
   for (const RouterKind kind : kinds)
     for (const Weighting weighting : weightings) {
@@ -85,10 +85,10 @@ Tensor reference_scores(const Tensor& x, const Tensor& weight, double tau_expert
 Array off_zero(const Shape& shape, uint64_t seed) {
   Numbers values = random(shape, seed).to_vector<double>();
   for (double& value : values) value += std::copysign(0.5, value);
-  return Array::from(values, shape);
+  return Array::from(values, shape, current_device());
 }
 
-TEST_CASE("cosine scores equal elementary ops and agree with differences") {
+DEVICE_TEST_CASE("cosine scores equal elementary ops and agree with differences") {
   for (const auto& [tau_expert, tau_token] : {std::pair(0.0, 0.0), {0.1, 0.1}, {0.7, 0.0}, {0.0, 0.4}})
     for (const int64_t tokens : {1, 6, 40})
       for (const auto& [experts, width] : {std::pair<int64_t, int64_t>(1, 3), {5, 2}, {9, 33}}) {
@@ -115,13 +115,14 @@ TEST_CASE("cosine scores equal elementary ops and agree with differences") {
       }
 }
 
-TEST_CASE("zero norms: score and gradient 0 with tau 0, the plain limit with tau above 0") {
+DEVICE_TEST_CASE("zero norms: score and gradient 0 with tau 0, the plain limit with tau above 0") {
   Numbers tokens = random({4, 3}, 1).to_vector<double>(), rows = random({5, 3}, 2).to_vector<double>();
   std::fill_n(tokens.begin() + 3, 3, 0.0);  // token 1
   std::fill_n(rows.begin() + 6, 3, 0.0);    // expert 2
   const Array dz = random({4, 5}, 3);
   for (const double tau : {0.0, 0.1}) {
-    const Tensor x = leaf(Array::from(tokens, {4, 3})), weight = leaf(Array::from(rows, {5, 3}));
+    const Tensor x = leaf(Array::from(tokens, {4, 3}, current_device())),
+                 weight = leaf(Array::from(rows, {5, 3}, current_device()));
     const Tensor z = cosine_scores(x, weight, tau, tau);
     z.backward(dz);
     for (const Array& array : {z.value(), x.grad(), weight.grad()})
@@ -144,7 +145,7 @@ TEST_CASE("zero norms: score and gradient 0 with tau 0, the plain limit with tau
   }
 }
 
-TEST_CASE("the radial derivative of a score equals its closed form, and plain cosine has none") {
+DEVICE_TEST_CASE("the radial derivative of a score equals its closed form, and plain cosine has none") {
   for (const double tau : {0.0, 0.1, 0.5}) {
     const Array x = random({1, 6}, 4), r = random({1, 6}, 5);
     const Tensor weight = leaf(r);
@@ -162,7 +163,7 @@ TEST_CASE("the radial derivative of a score equals its closed form, and plain co
   CHECK(difference(cosine_scores(longer, shorter, 0.1, 0), cosine_scores(Tensor(x), Tensor(r), 0.1, 0)) > 0.1);
 }
 
-TEST_CASE("gradients of whole routers agree with differences") {
+DEVICE_TEST_CASE("gradients of whole routers agree with differences") {
   int checked = 0;
   for (const RouterKind kind : kinds)
     for (const Weighting weighting : weightings)
@@ -199,20 +200,20 @@ TEST_CASE("gradients of whole routers agree with differences") {
   CHECK(checked == (3 * 3 + 2) * 3 * 2);
 }
 
-TEST_CASE("the learned temperature starts at 2 and stops at 100") {
+DEVICE_TEST_CASE("the learned temperature starts at 2 and stops at 100") {
   Router router = make_router(
       4, {.kind = RouterKind::cosine, .experts = 3, .top_k = 1, .projection = 2, .learned_temperature = true});
   const Tensor x(random({5, 4}, 3));
   const Tensor unscaled = cosine_scores((*router.projection)(x, precise), router.weight.as(Dtype::f64), 0, 0);
   CHECK(difference(router.scores(x, precise), 2.0 * unscaled) < 1e-6);  // log 2 is kept in f32
-  router.log_scale->set_value(Array::full({1}, 7.0));
+  router.log_scale->set_value(Array::full({1}, 7.0, {Dtype::f32, current_device()}));
   const Tensor z = router.scores(x, precise);
   CHECK(difference(z, 100.0 * unscaled) < 1e-13);
   mixed(z, 1).backward();
   CHECK(all_zero(router.log_scale->grad()));
 }
 
-TEST_CASE("the selection is by score alone: bias changes weights, not the choice nor balance and z-loss") {
+DEVICE_TEST_CASE("the selection is by score alone: bias changes weights, not the choice nor balance and z-loss") {
   for (const Weighting weighting : weightings) {
     const Tensor scores = leaf(random({50, 8}, 1)), bias = leaf(random({8}, 2, 5));
     const Routing with = route(scores, bias, 3, weighting), without = route(scores, {}, 3, weighting);
@@ -239,21 +240,22 @@ TEST_CASE("the selection is by score alone: bias changes weights, not the choice
     }
   }
   // Renormalized over the chosen, nothing underflows however much the bias favours an expert that wasn't chosen.
-  const Routing far = route(Tensor(Array::from(Numbers{3, 2, 1}, {1, 3})),
-                            Tensor(Array::from(Numbers{0, 0, 2000}, {3})), 2, Weighting::before_top_k_renormalized);
+  const Routing far =
+      route(Tensor(Array::from(Numbers{3, 2, 1}, {1, 3}, current_device())),
+            Tensor(Array::from(Numbers{0, 0, 2000}, {3}, current_device())), 2, Weighting::before_top_k_renormalized);
   CHECK(far.weights.to_vector<double>()[0] == doctest::Approx(1 / (1 + std::exp(-1.0))));
 }
 
-TEST_CASE("ties go to the lowest expert") {
-  const Tensor scores(Array::from(Numbers{1, 1, 1, 1, 0, 2, 2, 0}, {2, 4}));
+DEVICE_TEST_CASE("ties go to the lowest expert") {
+  const Tensor scores(Array::from(Numbers{1, 1, 1, 1, 0, 2, 2, 0}, {2, 4}, current_device()));
   for (const Weighting weighting : weightings) {
     const Routing routing = route(scores, {}, 2, weighting);
     CHECK(routing.chosen.to_vector<int32_t>() == std::vector<int32_t>{0, 1, 1, 2});
   }
 }
 
-TEST_CASE("bf16 activations, f32 router: scores and weights are f32, of the rounded inputs") {
-  nn::Initializer init(1);
+DEVICE_TEST_CASE("bf16 activations, f32 router: scores and weights are f32, of the rounded inputs") {
+  nn::Initializer init(1, current_device());
   const Router router(16, {.experts = 8, .top_k = 2}, init);
   const Tensor x(random({40, 16}, 2, 1, Dtype::bf16));
   const Routing narrow = router(x, {.dtype = Dtype::bf16}), wide = router(cast(x, Dtype::f32), {});
@@ -263,7 +265,7 @@ TEST_CASE("bf16 activations, f32 router: scores and weights are f32, of the roun
   CHECK(same_bits(narrow.chosen, wide.chosen));
 }
 
-TEST_CASE("names come and go, and a router is described in full") {
+DEVICE_TEST_CASE("names come and go, and a router is described in full") {
   for (const RouterKind kind : kinds) CHECK(router_kind_from_name(name_of(kind)) == kind);
   for (const Weighting weighting : weightings) CHECK(weighting_from_name(name_of(weighting)) == weighting);
   CHECK(describe({}) ==

@@ -23,11 +23,12 @@ Routing random_routing(int64_t tokens, int64_t experts, int64_t top_k, uint64_t 
 // A routing of top 1 that sends token t to expert chosen[t].
 Routing routing_to(const std::vector<int32_t>& chosen, int64_t experts) {
   const auto tokens = static_cast<int64_t>(chosen.size());
-  return make_routing(Tensor::zeros({tokens, experts}, {Dtype::f64}), Tensor::full({tokens, 1}, 1.0, {Dtype::f64}),
-                      integers(chosen, {tokens, 1}), experts);
+  return make_routing(Tensor::zeros({tokens, experts}, {Dtype::f64, current_device()}),
+                      Tensor::full({tokens, 1}, 1.0, {Dtype::f64, current_device()}), integers(chosen, {tokens, 1}),
+                      experts);
 }
 
-TEST_CASE("assignments are sorted by expert, tokens in order, and slots lead back") {
+DEVICE_TEST_CASE("assignments are sorted by expert, tokens in order, and slots lead back") {
   for (const auto& [tokens, experts, top_k] :
        {std::tuple<int64_t, int64_t, int64_t>(0, 3, 2), {1, 1, 1}, {9, 4, 1}, {33, 8, 3}, {5, 6, 6}, {700, 64, 8}}) {
     INFO(tokens, " ", experts, " ", top_k);
@@ -56,14 +57,14 @@ TEST_CASE("assignments are sorted by expert, tokens in order, and slots lead bac
   }
 }
 
-TEST_CASE("experts with none, one and all of the tokens") {
+DEVICE_TEST_CASE("experts with none, one and all of the tokens") {
   CHECK(routing_to({2, 2, 0, 2}, 4).load() == std::vector<int64_t>{1, 0, 3, 0});
   CHECK(routing_to({3, 3, 3, 3, 3}, 4).load() == std::vector<int64_t>{0, 0, 0, 5});
   CHECK(routing_to({}, 3).load() == std::vector<int64_t>{0, 0, 0});
   CHECK(routing_to({1, 1, 0}, 2).token_of_slot.to_vector<int32_t>() == std::vector<int32_t>{2, 0, 1});
 }
 
-TEST_CASE("combine(dispatch(x)) = x for top 1 and weight 1, and so for the gradient") {
+DEVICE_TEST_CASE("combine(dispatch(x)) = x for top 1 and weight 1, and so for the gradient") {
   for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
     for (const auto& chosen : {std::vector<int32_t>{1, 0, 2, 1, 1, 3}, {0, 0, 0, 0, 0, 0}, {3, 3, 3, 0, 3, 3}}) {
       const Poison poison;
@@ -76,12 +77,13 @@ TEST_CASE("combine(dispatch(x)) = x for top 1 and weight 1, and so for the gradi
     }
   // Equal weights that sum to 1 do the same for any top k.
   const Routing base = random_routing(9, 8, 4);
-  const Routing even = make_routing(base.scores, Tensor::full({9, 4}, 0.25, {Dtype::f64}), base.chosen, 8);
+  const Routing even =
+      make_routing(base.scores, Tensor::full({9, 4}, 0.25, {Dtype::f64, current_device()}), base.chosen, 8);
   const Tensor x(random({9, 5}, 1));
   CHECK(same_bits(combine(dispatch(x, even), even).value(), x.value()));
 }
 
-TEST_CASE("dispatch and combine equal plain loops, and their gradients differences, for every top k") {
+DEVICE_TEST_CASE("dispatch and combine equal plain loops, and their gradients differences, for every top k") {
   for (int64_t top_k = 1; top_k <= 10; ++top_k) {
     INFO(top_k);
     const int64_t tokens = 5, cols = 3;
@@ -104,7 +106,7 @@ TEST_CASE("dispatch and combine equal plain loops, and their gradients differenc
     };
     const std::vector<Tensor> inputs{leaf(rows), leaf(weights)};
     CHECK(dispatch(Tensor(x), routing).to_vector<double>() == sent);
-    CHECK(difference(combined(inputs).value(), Array::from(gathered, {tokens, cols})) < 1e-14);
+    CHECK(difference(combined(inputs).value(), Array::from(gathered, {tokens, cols}, current_device())) < 1e-14);
     check_gradients([&](std::span<const Tensor> t) { return dispatch(t[0], routing); }, {leaf(x)});
     check_gradients(combined, inputs);
     // bf16: added up in f32 and rounded once.
@@ -119,7 +121,7 @@ TEST_CASE("dispatch and combine equal plain loops, and their gradients differenc
   }
 }
 
-TEST_CASE("one gradient of combine alone is the same as both") {
+DEVICE_TEST_CASE("one gradient of combine alone is the same as both") {
   const Routing routing = random_routing(20, 6, 3);
   const Array rows = random({60, 7}, 1), weights = random({20, 3}, 2), dy = random({20, 7}, 3);
   const auto run = [&](const Tensor& r, const Tensor& w) {
@@ -134,7 +136,7 @@ TEST_CASE("one gradient of combine alone is the same as both") {
   CHECK(same_bits(w.grad(), only_w.grad()));
 }
 
-TEST_CASE("an empty batch goes forward and backward") {
+DEVICE_TEST_CASE("an empty batch goes forward and backward") {
   const Routing routing = random_routing(0, 4, 2);
   const Tensor x = leaf(random({0, 5}, 1)), weights = leaf(random({0, 2}, 2));
   Routing with = routing;
@@ -146,7 +148,7 @@ TEST_CASE("an empty batch goes forward and backward") {
   CHECK(weights.grad().shape() == Shape({0, 2}));
 }
 
-TEST_CASE("dispatch and combine give the same bits for one, two and three threads") {
+DEVICE_TEST_CASE("dispatch and combine give the same bits for one, two and three threads") {
   const Routing routing = random_routing(600, 16, 3);
   const Array value = random({600, 65}, 1, 1, Dtype::f32), dy = random({600, 65}, 2, 1, Dtype::f32);
   const int before = threads();

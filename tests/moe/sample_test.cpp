@@ -24,7 +24,7 @@ void check_near(const Numbers& got, const Numbers& wanted) {
   for (size_t i = 0; i < got.size(); ++i) CHECK(got[i] == doctest::Approx(wanted[i]).epsilon(0.002));
 }
 
-TEST_CASE("draw_token follows the softmax, temperature, top k and top p") {
+DEVICE_TEST_CASE("draw_token follows the softmax, temperature, top k and top p") {
   const std::vector<float> logits{std::log(0.2f), std::log(0.5f), std::log(0.05f), std::log(0.25f)};
   check_near(frequencies(logits, {}), {0.2, 0.5, 0.05, 0.25});
   check_near(frequencies(logits, {.temperature = 0}), {0, 1, 0, 0});
@@ -59,13 +59,13 @@ LanguageModelOptions small_options() {
 
 // A model whose logits are far from even, so that its tokens depend on what came before.
 LanguageModel sharp_model() {
-  LanguageModel model(small_options(), 3);
+  LanguageModel model(small_options(), 3, current_device());
   model.head.set_value((Tensor(model.head.value()) * 4.0).value());
   model.embedding.weight.set_value((Tensor(model.embedding.weight.value()) * 50.0).value());
   return model;
 }
 
-TEST_CASE("logits with the cache, in pieces of any size, equal the whole forward pass") {
+DEVICE_TEST_CASE("logits with the cache, in pieces of any size, equal the whole forward pass") {
   LanguageModel model = sharp_model();
   nn::to(model, Dtype::f64);
   const NoGrad guard;
@@ -85,7 +85,7 @@ TEST_CASE("logits with the cache, in pieces of any size, equal the whole forward
   }
 }
 
-TEST_CASE("sampling equals drawing from the whole forward pass each time") {
+DEVICE_TEST_CASE("sampling equals drawing from the whole forward pass each time") {
   const LanguageModel model = sharp_model();
   for (const double temperature : {0.0, 0.8}) {
     const SampleOptions options{.tokens = 14, .temperature = temperature, .top_k = 12, .top_p = 0.95, .seed = 4};
@@ -105,7 +105,7 @@ TEST_CASE("sampling equals drawing from the whole forward pass each time") {
   }
 }
 
-TEST_CASE("sampling is a function of its seed, and can be ended") {
+DEVICE_TEST_CASE("sampling is a function of its seed, and can be ended") {
   const LanguageModel model = sharp_model();
   const std::vector<int32_t> prompt{7};
   const auto text = [&](uint64_t seed) { return sample(model, prompt, {.tokens = 30, .seed = seed}); };
@@ -122,7 +122,7 @@ TEST_CASE("sampling is a function of its seed, and can be ended") {
   for (const nn::NamedParameter& named : nn::parameters(model)) CHECK_FALSE(named.parameter.grad().defined());
 }
 
-TEST_CASE("a window: as sampling while the context lasts, then from its last half") {
+DEVICE_TEST_CASE("a window: as sampling while the context lasts, then from its last half") {
   const LanguageModel model = sharp_model();
   const std::vector<int32_t> prompt{7, 3, 11};
   const SampleOptions options{.tokens = 40, .seed = 5};

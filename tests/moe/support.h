@@ -22,7 +22,7 @@ using Numbers = std::vector<double>;
 inline Array random(const Shape& shape, uint64_t seed, double scale = 1, Dtype dtype = Dtype::f64) {
   Numbers values(static_cast<size_t>(shape.numel()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = scale * static_cast<double>(normal_at({.seed = seed}, i));
-  return Array::from(values, shape).to(dtype);
+  return Array::from(values, shape).to(dtype).to(current_device());
 }
 
 // A leaf with a gradient.
@@ -43,7 +43,9 @@ inline Numbers shuffled_ranks(int64_t rows, int64_t cols, uint64_t seed) {
   return values;
 }
 
-inline Array integers(const std::vector<int32_t>& values, const Shape& shape) { return Array::from(values, shape); }
+inline Array integers(const std::vector<int32_t>& values, const Shape& shape) {
+  return Array::from(values, shape, current_device());
+}
 
 // The largest |a - b|, as a part of the largest |b|, or of `least` where b is smaller (1, where b is 0); infinity where
 // shapes differ.
@@ -61,8 +63,9 @@ inline double difference(const Array& a, const Array& b, double least = 0) {
 inline double difference(const Tensor& a, const Tensor& b) { return difference(a.value(), b.value()); }
 
 inline bool same_bits(const Array& a, const Array& b) {
-  return a.defined() && b.defined() && a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);
+  if (!a.defined() || !b.defined() || a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  const Array x = a.to(Device::cpu()), y = b.to(Device::cpu());
+  return x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), static_cast<size_t>(x.bytes())) == 0;
 }
 
 inline bool all_zero(const Array& a) {
@@ -118,8 +121,10 @@ void check_parameter_gradients(const std::vector<nn::NamedParameter>& parameters
   }
   const NoGrad guard;
   const auto move = [&](size_t p, const Numbers& v, double distance) {
-    const std::span<double> numbers(parameters[p].parameter.value().template data<double>(), v.size());
+    Numbers numbers(v.size());
     for (size_t i = 0; i < v.size(); ++i) numbers[i] = values[p][i] + distance * v[i];
+    nn::Parameter parameter = parameters[p].parameter.tie();
+    parameter.set_value(Array::from(numbers, parameter.shape()));
   };
   const auto compare = [&](const std::string& what, double analytic, double size,
                            const std::function<void(double)>& go) {

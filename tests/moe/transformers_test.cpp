@@ -72,7 +72,7 @@ Array joined(const Fixture& fixture, const std::string& prefix, const nn::NamedP
 }
 
 LanguageModel model_of(const Fixture& fixture, const Peer& peer, Dtype dtype) {
-  LanguageModel model(peer.options, 1);
+  LanguageModel model(peer.options, 1, current_device());
   nn::to(model, dtype);
   for (nn::NamedParameter& named : nn::parameters(model)) named.parameter.set_value(joined(fixture, "weight.", named));
   return model;
@@ -86,7 +86,7 @@ Array next_tokens(const Array& tokens) {
   return integers(next, tokens.shape());
 }
 
-TEST_CASE("Mixtral, OLMoE and Qwen3-MoE of transformers: logits, balance loss and every gradient in f64") {
+DEVICE_TEST_CASE("Mixtral, OLMoE and Qwen3-MoE of transformers: logits, balance loss and every gradient in f64") {
   for (const Peer& peer : peers()) {
     INFO(peer.name);
     const Fixture fixture(peer.name + ".safetensors");
@@ -106,17 +106,17 @@ TEST_CASE("Mixtral, OLMoE and Qwen3-MoE of transformers: logits, balance loss an
   }
 }
 
-TEST_CASE("every weight of the transformers models has its place") {
+DEVICE_TEST_CASE("every weight of the transformers models has its place") {
   for (const Peer& peer : peers()) {
     const Fixture fixture(peer.name + ".safetensors");
-    const LanguageModel model(peer.options, 1);
+    const LanguageModel model(peer.options, 1, current_device());
     size_t used = 0;
     for (const nn::NamedParameter& named : nn::parameters(model)) used += sources(named.name).size();
     CHECK(used == fixture.count("weight."));
   }
 }
 
-TEST_CASE("Mixtral, OLMoE and Qwen3-MoE of transformers: logits in f32 and bf16") {
+DEVICE_TEST_CASE("Mixtral, OLMoE and Qwen3-MoE of transformers: logits in f32 and bf16") {
   for (const Peer& peer : peers()) {
     INFO(peer.name);
     const Fixture fixture(peer.name + ".safetensors");

@@ -23,7 +23,7 @@ void move(const Model& model, uint64_t step) {
 
 }  // namespace
 
-TEST_CASE("Ema: the average of the weights seen, with and without warm-up") {
+DEVICE_TEST_CASE("Ema: the average of the weights seen, with and without warm-up") {
   for (const bool warmup : {false, true}) {
     const Model model = make_model();
     Ema ema(parameters(model), {.decay = 0.15, .warmup = warmup});
@@ -41,11 +41,11 @@ TEST_CASE("Ema: the average of the weights seen, with and without warm-up") {
     const std::vector<NamedArray> state = ema.state();
     CHECK(state[0].name == "weight");
     CHECK(state[1].name == "bias");
-    CHECK(difference(state[1].array, Array::from(expected, {3})) < 1e-14);
+    CHECK(difference(state[1].array, Array::from(expected, {3}, current_device())) < 1e-14);
   }
 }
 
-TEST_CASE("Ema: swapped in around an evaluation, and back to the bit") {
+DEVICE_TEST_CASE("Ema: swapped in around an evaluation, and back to the bit") {
   for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
     const Model model = make_model(dtype);
     Ema ema(parameters(model), {.decay = 0.9});
@@ -66,14 +66,14 @@ TEST_CASE("Ema: swapped in around an evaluation, and back to the bit") {
   }
 }
 
-TEST_CASE("Ema: weights that stand still are their own average") {
+DEVICE_TEST_CASE("Ema: weights that stand still are their own average") {
   const Model model = make_model(Dtype::f32);
   Ema ema(parameters(model));
   for (int i = 0; i < 20; ++i) ema.update();
   CHECK(same_bits(ema.state()[0].array, model.weight.value()));
 }
 
-TEST_CASE("Ema: a restored one goes on to the bit") {
+DEVICE_TEST_CASE("Ema: a restored one goes on to the bit") {
   const Model model = make_model(Dtype::f32);
   Ema whole(parameters(model));
   std::vector<NamedArray> state;
@@ -86,7 +86,7 @@ TEST_CASE("Ema: a restored one goes on to the bit") {
   CHECK(other.updates() == 6);
 }
 
-TEST_CASE("Ema: messages") {
+DEVICE_TEST_CASE("Ema: messages") {
   Model model = make_model();
   CHECK(refusal([&] { Ema(parameters(model), {.decay = 1}); }) == "Ema: decay must be in [0, 1), got 1");
   Ema ema(parameters(model));

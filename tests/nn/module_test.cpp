@@ -5,15 +5,19 @@
 #include <doctest/doctest.h>
 
 #include "autograd/ops.h"
+#include "tests/device.h"
 #include "tests/temporary_folder.h"
 
 using namespace moxie;
 using namespace moxie::nn;
+using namespace moxie::testing;
 using namespace moxie::test;
 
 namespace {
 
-Parameter filled(const Shape& shape, double value) { return Parameter(Array::full(shape, value)); }
+Parameter filled(const Shape& shape, double value) {
+  return Parameter(Array::full(shape, value, {Dtype::f32, current_device()}));
+}
 
 struct Layer {
   Parameter weight;
@@ -77,7 +81,7 @@ std::vector<double> numbers_of(const Model& model) {
 
 static_assert(!std::is_copy_constructible_v<Model>);
 
-TEST_CASE("module: names join by dots, vectors count, absent members are absent, tied ones come once") {
+DEVICE_TEST_CASE("module: names join by dots, vectors count, absent members are absent, tied ones come once") {
   const Model model = make_model(1);
   CHECK(names_of(parameters(model)) == names);
   CHECK(count(model) == 8 + 2 * (4 + 3 + 3) + 2);
@@ -91,29 +95,29 @@ TEST_CASE("module: names join by dots, vectors count, absent members are absent,
   CHECK(names_of(parameters(more)).back() == "extra.weight");
 }
 
-TEST_CASE("module: parameters are handles on the module's own") {
+DEVICE_TEST_CASE("module: parameters are handles on the module's own") {
   const Model model = make_model(1);
   std::vector<NamedParameter> all = parameters(model);
   CHECK(all[0].parameter.is_tied_to(model.embedding));
   CHECK(all[0].parameter.is_tied_to(model.head));
-  all[0].parameter.set_value(Array::full({4, 2}, 42));
+  all[0].parameter.set_value(Array::full({4, 2}, 42, {Dtype::f32, current_device()}));
   CHECK(model.head.value().to_vector<double>() == std::vector<double>(8, 42));
 }
 
-TEST_CASE("module: freeze and clear gradients through a visit") {
+DEVICE_TEST_CASE("module: freeze and clear gradients through a visit") {
   Model model = make_model(1);
   for_each_parameter(model, [](const std::string& name, Parameter& parameter) {
     if (name.find("experts") != std::string::npos) parameter.freeze();
   });
   CHECK(model.blocks[0].experts[1].frozen());
   CHECK_FALSE(model.blocks[0].layer.weight.frozen());
-  model.embedding.as(Dtype::f32).backward(Array::full({4, 2}, 1));
+  model.embedding.as(Dtype::f32).backward(Array::full({4, 2}, 1, {Dtype::f32, current_device()}));
   CHECK(model.head.grad().defined());
   clear_grads(model);
   CHECK_FALSE(model.head.grad().defined());
 }
 
-TEST_CASE("module: to converts every parameter and keeps ties") {
+DEVICE_TEST_CASE("module: to converts every parameter and keeps ties") {
   Model model = make_model(1);
   const std::vector<double> before = numbers_of(model);
   to(model, Dtype::f64);
@@ -124,7 +128,7 @@ TEST_CASE("module: to converts every parameter and keeps ties") {
   CHECK(numbers_of(model) == before);
 }
 
-TEST_CASE("module: save and load bring every number back, tied ones once") {
+DEVICE_TEST_CASE("module: save and load bring every number back, tied ones once") {
   const TemporaryFolder folder;
   const Model saved = make_model(1);
   save(saved, folder / "model.safetensors");
@@ -139,7 +143,7 @@ TEST_CASE("module: save and load bring every number back, tied ones once") {
   CHECK(loaded.blocks[0].layer.weight.as(Dtype::bf16).to_vector<double>()[0] == 2);  // the copy follows
 }
 
-TEST_CASE("module: a load that fails says why and changes nothing") {
+DEVICE_TEST_CASE("module: a load that fails says why and changes nothing") {
   const TemporaryFolder folder;
   const std::string path = folder / "model.safetensors";
   const std::vector<NamedArray> good = values(parameters(make_model(1)));
@@ -153,12 +157,12 @@ TEST_CASE("module: a load that fails says why and changes nothing") {
   arrays.pop_back();
   CHECK(message(arrays) == "load: the file has no tensor 'blocks.1.experts.1', which the model needs");
   arrays = good;
-  arrays.push_back({"spare", Array::zeros({1})});
+  arrays.push_back({"spare", Array::zeros({1}, {Dtype::f32, current_device()})});
   CHECK(contains(message(arrays), "the file has 9 tensors, the model 8 parameters; first unknown: 'spare'"));
   arrays = good;
-  arrays.back().array = Array::zeros({4});
+  arrays.back().array = Array::zeros({4}, {Dtype::f32, current_device()});
   CHECK(message(arrays) == "load: tensor 'blocks.1.experts.1' is f32 [4] in the file and f32 [3] in the model");
-  arrays.back().array = Array::zeros({3}, {.dtype = Dtype::f64});
+  arrays.back().array = Array::zeros({3}, {Dtype::f64, current_device()});
   CHECK(message(arrays) == "load: tensor 'blocks.1.experts.1' is f64 [3] in the file and f32 [3] in the model");
   const std::string cut = folder.write("cut", contents_of(path).substr(0, 600));
   CHECK(contains(message_of<std::invalid_argument>([&] { load(model, cut); }), "truncated"));
@@ -168,7 +172,7 @@ TEST_CASE("module: a load that fails says why and changes nothing") {
   CHECK(numbers_of(model) == numbers_of(make_model(1)));
 }
 
-TEST_CASE("module: a parameter that is not initialised is named, not taken for a tied one") {
+DEVICE_TEST_CASE("module: a parameter that is not initialised is named, not taken for a tied one") {
   Model model = make_model(1);
   model.blocks[0].layer.bias = Parameter();
   model.blocks[1].experts[0] = Parameter();

@@ -2,6 +2,7 @@
 // nn/optimizers/muon.h: which parameters are matrices, and what is done to each.
 #include "nn/optimizers/muon.h"
 
+#include "autograd/ops/elementwise.h"
 #include "core/gemm.h"
 #include "tests/nn/support.h"
 
@@ -25,11 +26,7 @@ Array direction(const Array& grad, MuonOptions options = {}, const std::vector<i
   Muon optimizer(parameters(model), options);
   add_grad(model.weight, grad);
   optimizer.step(1);
-  const Array result = model.weight.value().clone();
-  dispatch_parameter(grad.dtype(), [&]<class T>(T) {
-    for (int64_t i = 0; i < result.numel(); ++i) result.data<T>()[i] *= T(-1);
-  });
-  return result;
+  return neg(Tensor(model.weight.value())).value();
 }
 
 // The matrix X X^T (or X^T X, whichever is smaller).
@@ -42,13 +39,13 @@ Numbers gram(const Array& x) {
   product.transpose_a = !is_wide, product.transpose_b = is_wide;
   product.m = product.n = side, product.k = std::max(rows, cols);
   product.a = product.b = x.raw(), product.lda = product.ldb = cols, product.c = result.raw(), product.ldc = side;
-  gemm(Device::cpu(), product);
+  gemm(x.device(), product);
   return result.to_vector<double>();
 }
 
 }  // namespace
 
-TEST_CASE("Muon: a matrix's direction is nearly orthogonal, wide or tall, and of the documented length") {
+DEVICE_TEST_CASE("Muon: a matrix's direction is nearly orthogonal, wide or tall, and of the documented length") {
   for (const Shape& shape : {Shape{24, 60}, Shape{60, 24}, Shape{32, 32}}) {
     INFO(shape.to_string());
     const Array found = direction(random(shape, 3));
@@ -65,7 +62,7 @@ TEST_CASE("Muon: a matrix's direction is nearly orthogonal, wide or tall, and of
   }
 }
 
-TEST_CASE("Muon: scales by name") {
+DEVICE_TEST_CASE("Muon: scales by name") {
   const Array grad = random({12, 3}, 4);
   const Array match = direction(grad), original = direction(grad, {.scale = MuonScale::original});
   CHECK(match.to_vector<double>()[0] / original.to_vector<double>()[0] ==
@@ -76,7 +73,7 @@ TEST_CASE("Muon: scales by name") {
         doctest::Approx(0.2 * std::sqrt(12.0)).epsilon(1e-12));
 }
 
-TEST_CASE("Muon: experts and stacked matrices are each on their own, as if they were alone") {
+DEVICE_TEST_CASE("Muon: experts and stacked matrices are each on their own, as if they were alone") {
   const Array grad = random({3, 9, 4}, 6);
   for (const int64_t iterations : {4, 5}) {
     const MuonOptions options{.iteration = {.iterations = iterations}};
@@ -94,7 +91,7 @@ TEST_CASE("Muon: experts and stacked matrices are each on their own, as if they 
   }
 }
 
-TEST_CASE("Muon: an expert without a gradient stays where it is") {
+DEVICE_TEST_CASE("Muon: an expert without a gradient stays where it is") {
   const Array grad = random({2, 4, 3}, 7, 1, Dtype::f32);
   grad.rows(1, 1).fill(0);
   const Array found = direction(grad);
@@ -102,9 +99,9 @@ TEST_CASE("Muon: an expert without a gradient stays where it is") {
   for (const double value : found.rows(1, 1).to_vector<double>()) CHECK(value == 0);
 }
 
-TEST_CASE("Muon: takes matrices but no tables, or what it is told to") {
+DEVICE_TEST_CASE("Muon: takes matrices but no tables, or what it is told to") {
   const auto named = [](const char* name, const Shape& shape, bool table = false) {
-    return NamedParameter{name, Parameter(Array::zeros(shape), {.table = table})};
+    return NamedParameter{name, Parameter(Array::zeros(shape, {Dtype::f32, current_device()}), {.table = table})};
   };
   CHECK(is_muon_matrix(named("linear", {3, 2})));
   CHECK(is_muon_matrix(named("experts", {4, 3, 2})));
@@ -128,10 +125,10 @@ TEST_CASE("Muon: takes matrices but no tables, or what it is told to") {
         "Muon: 'bias' can't be taken as a matrix, its shape is [3]; it needs at least two dimensions");
 }
 
-TEST_CASE("Muon: the others get AdamW at their share of the learning rate") {
-  const Model model{Parameter(random({3, 2}, 1)), Parameter(Array::zeros({2}, {.dtype = Dtype::f64}))};
+DEVICE_TEST_CASE("Muon: the others get AdamW at their share of the learning rate") {
+  const Model model{Parameter(random({3, 2}, 1)), Parameter(Array::zeros({2}, {Dtype::f64, current_device()}))};
   Muon optimizer(parameters(model), {.clip = 0, .adamw_lr_scale = 0.25});
-  add_grad(*model.bias, Array::from(std::vector<double>{3, -5}, {2}));
+  add_grad(*model.bias, Array::from(std::vector<double>{3, -5}, {2}, current_device()));
   optimizer.step(0.1);
-  CHECK(difference(model.bias->value(), Array::from(std::vector<double>{-0.025, 0.025}, {2})) < 1e-7);
+  CHECK(difference(model.bias->value(), Array::from(std::vector<double>{-0.025, 0.025}, {2}, current_device())) < 1e-7);
 }

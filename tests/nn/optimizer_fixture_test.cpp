@@ -66,31 +66,31 @@ template <class Kind, class Options> void compare(const std::string& name, const
 
 }  // namespace
 
-TEST_CASE("optimizers: SGD as PyTorch's") {
+DEVICE_TEST_CASE("optimizers: SGD as PyTorch's") {
   compare<Sgd>("sgd", SgdOptions{.lr = 0.1, .momentum = 0, .clip = 0});
   compare<Sgd>("sgd_momentum", SgdOptions{.lr = 0.1, .momentum = 0.9, .clip = 0});
   compare<Sgd>("sgd_nesterov", SgdOptions{.lr = 0.1, .momentum = 0.8, .nesterov = true, .clip = 0});
   compare<Sgd>("sgd_decay", SgdOptions{.lr = 0.1, .momentum = 0.9, .weight_decay = 0.3, .clip = 0});
 }
 
-TEST_CASE("optimizers: Adam and AdamW as PyTorch's") {
+DEVICE_TEST_CASE("optimizers: Adam and AdamW as PyTorch's") {
   compare<Adam>("adam", AdamOptions{.lr = 0.02, .clip = 0});
   compare<Adam>("adam_decay", AdamOptions{.lr = 0.02, .beta1 = 0.8, .beta2 = 0.99, .weight_decay = 0.3, .clip = 0});
   compare<AdamW>("adamw", AdamWOptions{.lr = 0.02, .clip = 0});
   compare<AdamW>("adamw_clip", AdamWOptions{.lr = 0.02, .clip = 9});
 }
 
-TEST_CASE("optimizers: Lion as in the paper") {
+DEVICE_TEST_CASE("optimizers: Lion as in the paper") {
   compare<Lion>("lion", LionOptions{.lr = 0.02, .weight_decay = 0.5, .clip = 0});
 }
 
-TEST_CASE("optimizers: Muon as PyTorch's, on each expert's halves") {
+DEVICE_TEST_CASE("optimizers: Muon as PyTorch's, on each expert's halves") {
   compare<Muon>("muon", MuonOptions{.lr = 0.02, .clip = 9});
   compare<Muon>("muon_original",
                 MuonOptions{.lr = 0.02, .momentum = 0.9, .nesterov = false, .clip = 0, .scale = MuonScale::original});
 }
 
-TEST_CASE("schedules: one cycle as PyTorch's OneCycleLR") {
+DEVICE_TEST_CASE("schedules: one cycle as PyTorch's OneCycleLR") {
   const Fixture fixture("optimizers.safetensors");
   const Numbers expected = fixture["one_cycle"].to_vector<double>();
   const Schedule schedule{

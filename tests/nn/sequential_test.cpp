@@ -12,7 +12,7 @@ using namespace moxie::testing;
 namespace {
 
 auto make_net(uint64_t seed) {
-  Initializer init(seed);
+  Initializer init(seed, current_device());
   return Sequential{Linear(6, 8, init, true),
                     relu,
                     Residual{Sequential{RmsNorm(8), Linear(8, 8, init)}},
@@ -23,7 +23,7 @@ auto make_net(uint64_t seed) {
 
 }  // namespace
 
-TEST_CASE("Sequential: one layer after the other") {
+DEVICE_TEST_CASE("Sequential: one layer after the other") {
   const auto net = make_net(1);
   const Tensor x(random({5, 6}, 2, 1, Dtype::f32));
   const Context context{};
@@ -36,12 +36,12 @@ TEST_CASE("Sequential: one layer after the other") {
   CHECK_FALSE(same_bits(net(x, training).value(), expected.value()));
 }
 
-TEST_CASE("Sequential: parameters are named by place, and drawn in the order of the braces") {
+DEVICE_TEST_CASE("Sequential: parameters are named by place, and drawn in the order of the braces") {
   auto net = make_net(1);
   std::vector<std::string> names;
   for (const NamedParameter& named : parameters(net)) names.push_back(named.name);
   CHECK(names == std::vector<std::string>{"0.weight", "0.bias", "2.0.weight", "2.1.weight", "5.weight"});
-  Initializer init(1);
+  Initializer init(1, current_device());
   for (const Shape& shape : {Shape{8, 6}, Shape{8, 8}, Shape{2, 8}}) {
     const double deviation = 1 / std::sqrt(static_cast<double>(shape[1]));
     const Array drawn = init.normal(shape, deviation);
@@ -53,7 +53,7 @@ TEST_CASE("Sequential: parameters are named by place, and drawn in the order of 
   CHECK(count(net) == 48 + 8 + 8 + 64 + 16);
 }
 
-TEST_CASE("Sequential: trains, saves and loads as any module") {
+DEVICE_TEST_CASE("Sequential: trains, saves and loads as any module") {
   const test::TemporaryFolder folder;
   const auto net = make_net(1);
   auto other = make_net(2);
@@ -68,12 +68,12 @@ TEST_CASE("Sequential: trains, saves and loads as any module") {
   }
 }
 
-TEST_CASE("Residual: around a function and around a layer") {
+DEVICE_TEST_CASE("Residual: around a function and around a layer") {
   const Residual of_function{relu};
-  const Tensor x = Tensor::from({-1, 2}, {2});
+  const Tensor x = Tensor::from({-1, 2}, {2}, current_device());
   CHECK(of_function(x, Context{}).to_vector<double>() == Numbers{-1, 4});
   CHECK(parameters(of_function).empty());
-  Initializer init(1);
+  Initializer init(1, current_device());
   const Residual of_layer{Linear(2, 2, init)};
   CHECK(parameters(of_layer)[0].name == "weight");
 }

@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/philox.h"
 #include "nn/module.h"
+#include "tests/device.h"
 #include "tests/temporary_folder.h"
 
 namespace moxie::testing {
@@ -21,7 +22,7 @@ using Numbers = std::vector<double>;
 inline Array random(const Shape& shape, uint64_t seed, double scale = 1, Dtype dtype = Dtype::f64) {
   Numbers values(static_cast<size_t>(shape.numel()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = scale * static_cast<double>(normal_at({.seed = seed}, i));
-  return Array::from(values, shape).to(dtype);
+  return Array::from(values, shape).to(dtype).to(current_device());
 }
 
 // The largest |a - b|, as a part of the largest |b|; infinity where shapes differ or a is NaN.
@@ -38,8 +39,9 @@ inline double difference(const Array& a, const Array& b) {
 }
 
 inline bool same_bits(const Array& a, const Array& b) {
-  return a.defined() && b.defined() && a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);
+  if (!a.defined() || !b.defined() || a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  const Array x = a.to(Device::cpu()), y = b.to(Device::cpu());
+  return x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), static_cast<size_t>(x.bytes())) == 0;
 }
 
 inline bool same_bits(const std::vector<nn::NamedArray>& a, const std::vector<nn::NamedArray>& b) {

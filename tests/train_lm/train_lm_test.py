@@ -19,6 +19,7 @@ import unittest
 from pathlib import Path
 
 TRAIN = SAMPLE = None  # the programs
+DEVICE = "cpu"
 STEPS = 12
 # Everything that could break an exact resume: dropout, micro-batches, two kinds of blocks, noise in ERC and router.
 SMALL = ["--preset", "nano", "--width", "16", "--hidden", "16", "--batch", "4", "--context", "16", "--layers", "3",
@@ -35,6 +36,8 @@ def write_text(path, seed=1):
 
 
 def call(program, *arguments, status=0, **options):
+    if DEVICE != "cpu" and "--device" not in arguments:
+        arguments = (*arguments, "--device", DEVICE)
     done = subprocess.run([program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
                           **options)
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
@@ -243,6 +246,7 @@ class Programs(unittest.TestCase):
             "there is no file or folder": ["--data", self.folder / "missing.txt"],
             "can't make the folder": ["--out", self.data / "folder"],
             "--steps and --minutes exclude": ["--minutes", "1"],
+            "device: must be cpu, cuda or cuda:N, got 'gpu'": ["--device", "gpu"],
         }.items():
             with self.subTest(message):
                 self.assert_refused(message, *self.replaced(*options))
@@ -327,6 +331,16 @@ class Programs(unittest.TestCase):
                             *self.replaced("--out", self.folder / "anomaly-found", "--lr", "1e30", "--clip", "0",
                                            "--warmup", "0", "--sample-every", "0", "--eval-every", 9, "--anomaly"))
 
+    def test_profile(self):
+        """--profile says where the time of a step goes, and trains nothing."""
+        folder = self.folder / "profile"
+        out, _ = call(TRAIN, *SMALL, "--data", self.data, "--steps", STEPS, "--out", folder, "--profile", 2)
+        for words in ("2 steps of", "linear, backward", "erc_loss", "AdamW", "data", "share"):
+            self.assertIn(words, out)
+        names = {event["name"] for event in json.loads((folder / "trace.json").read_text())["traceEvents"]}
+        self.assertTrue({"dispatch", "combine, backward"} <= names)
+        self.assertFalse((folder / "checkpoint.safetensors").exists())
+
     # sample_lm
 
     def test_sample(self):
@@ -346,12 +360,14 @@ class Programs(unittest.TestCase):
 
 
 def main():
-    global TRAIN, SAMPLE
+    global TRAIN, SAMPLE, DEVICE
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", default="build/cpu/bin/train_lm")
     parser.add_argument("--sample", default="build/cpu/bin/sample_lm")
+    parser.add_argument("--device", default="cpu", help="where all runs but those that name one are made")
     arguments, rest = parser.parse_known_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads leave a busy machine to others
+    DEVICE = arguments.device
     TRAIN, SAMPLE = str(Path(arguments.train).resolve()), str(Path(arguments.sample).resolve())
     unittest.main(argv=[sys.argv[0], *rest])
 
