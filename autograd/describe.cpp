@@ -51,18 +51,6 @@ std::string inputs_of(const Graph& graph, const Node& node) {
   return fmt::format("{}", fmt::join(texts, ", "));
 }
 
-// What a rule keeps: arrays that share memory with each other count once.
-int64_t saved_bytes(const Node& node) {
-  std::unordered_map<const Storage*, int64_t> most;
-  for (const Node::Saved& saved : node.saved) {
-    int64_t& bytes = most[saved.array.storage().get()];
-    bytes = std::max(bytes, saved.array.bytes());
-  }
-  int64_t total = 0;
-  for (const auto& [storage, bytes] : most) total += bytes;
-  return total;
-}
-
 int64_t saved_bytes(const std::vector<const Node*>& nodes) {
   std::unordered_set<const Storage*> seen;
   int64_t total = 0;
@@ -95,6 +83,17 @@ std::string text_of_bytes(int64_t bytes) {
   return fmt::format("{:.1f} {}", size, unit);
 }
 
+int64_t detail::saved_bytes(const Node& node) {
+  std::unordered_map<const Storage*, int64_t> most;
+  for (const Node::Saved& saved : node.saved) {
+    int64_t& bytes = most[saved.array.storage().get()];
+    bytes = std::max(bytes, saved.array.bytes());
+  }
+  int64_t total = 0;
+  for (const auto& [storage, bytes] : most) total += bytes;
+  return total;
+}
+
 std::vector<const Node*> detail::nodes_of(const Tensor& root) {
   std::vector<const Node*> all;
   if (!root.requires_grad()) return all;
@@ -118,7 +117,7 @@ std::string describe(const Tensor& root) {
   for (const Node* node : graph.nodes()) {
     leaves += node->is_leaf() ? 1 : 0;
     lines.push_back({std::to_string(graph.number_of(*node)), node->op, outputs_of(*node), inputs_of(graph, *node),
-                     node->saved.empty() ? "" : text_of_bytes(saved_bytes(*node))});
+                     node->saved.empty() ? "" : text_of_bytes(detail::saved_bytes(*node))});
   }
   std::array<size_t, 5> width{};
   for (const auto& line : lines)
@@ -147,7 +146,7 @@ std::string describe_dot(const Tensor& root) {
     const size_t number = graph.number_of(*node);
     const std::string name = node->is_leaf() && !node->name.empty() ? escaped(node->name) : node->op;
     std::string label = fmt::format("{}\\n{}", name, outputs_of(*node));
-    if (!node->saved.empty()) label += "\\nkeeps " + text_of_bytes(saved_bytes(*node));
+    if (!node->saved.empty()) label += "\\nkeeps " + text_of_bytes(detail::saved_bytes(*node));
     if (node->used) label += "\\nused up by backward";
     text += fmt::format("  n{} [label=\"{}\"{}];\n", number, label, node->is_leaf() ? ", shape=ellipse" : "");
     for (size_t i = 0; i < node->inputs.size(); ++i) {

@@ -24,6 +24,8 @@ std::string text_of_bytes(int64_t bytes);
 namespace detail {
 // Every node from which `root` was computed, oldest first, itself the last one or among the last.
 std::vector<const Node*> nodes_of(const Tensor& root);
+// Bytes that a node's rule keeps: arrays that share memory with each other count once.
+int64_t saved_bytes(const Node& node);
 }  // namespace detail
 
 }  // namespace moxie

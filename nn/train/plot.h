@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pictures of training runs: line charts, heat maps, stacked areas, images, and figures of several of them, saved as
-// PNG.
+// Pictures of training runs: line charts, heat maps, stacked areas, images, diagrams, and figures of several of them,
+// saved as PNG.
 //
 // A chart is a plain struct; fill in what is known, the rest has good defaults. Sizes are in points of 2 pixels.
 // The same input gives the same bytes. Text is UTF-8; plot_font.h says which characters are drawn.
@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "autograd/tensor.h"
 #include "nn/train/plot_axis.h"
 #include "nn/train/plot_canvas.h"
 #include "nn/train/plot_color.h"
@@ -29,6 +30,7 @@ struct Series {
   double opacity = 1;            // e.g. 0.3 for noisy values behind their average
   bool dots = false;             // a dot at each point, too
   bool line = true;              // off: dots alone, 1.5 `width` in radius: a scatter plot
+  bool arrow = false;            // a head at the last point: two points are an arrow
 };
 
 // A dashed horizontal line over the whole width, e.g. the loss of a uniform guess.
@@ -121,7 +123,34 @@ struct Image {
 // answers. `pixels` may still be empty. Throws std::invalid_argument unless rows and columns are positive.
 std::vector<float> pixel_centers(const Image& image);
 
-using Chart = std::variant<LineChart, HeatMap, StackedArea, Image>;
+// A box of a diagram: a name and lines of smaller text below it.
+struct DiagramBox {
+  std::string name{};
+  std::vector<std::string> lines{};
+  Color color{46, 111, 183};
+};
+
+// An arrow between two boxes, by their numbers from 0.
+struct Arrow {
+  int64_t from = 0, to = 0;
+};
+
+// Boxes joined by arrows that all point to the right. A box stands one column behind the last of those that point to
+// it, or before the first that it points to where nothing points to it; the first arrow into a box is straight where
+// there is room, the others come from below. A loop of arrows is an error.
+struct Diagram {
+  std::string title{};
+  double width = 760, height = 240;
+  std::vector<DiagramBox> boxes{};
+  std::vector<Arrow> arrows{};
+};
+
+// The graph that `root` was computed by: a box for each op with the shape that it made and the bytes that it keeps for
+// backward, one for each leaf and each constant; as large as its text needs. Call it before backward() uses the graph
+// up.
+Diagram diagram_of(const Tensor& root);
+
+using Chart = std::variant<LineChart, HeatMap, StackedArea, Image, Diagram>;
 
 // Charts in a grid, their axes aligned, row by row from the upper left. The widest chart sets the width of its column,
 // the highest the height of its row.
@@ -135,8 +164,8 @@ struct Figure {
 };
 
 // Draws a figure or a single chart. Throws std::invalid_argument for sizes that are not
-// positive, vectors of lengths that do not fit, negative shares, x not ascending, bad ranges, and a figure without
-// charts.
+// positive, vectors of lengths that do not fit, negative shares, x not ascending, bad ranges, arrows that lead nowhere
+// or in a circle, and a figure without charts.
 Canvas render(const Figure& figure);
 Canvas render(const Chart& chart, double scale = 2);
 

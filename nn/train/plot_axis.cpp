@@ -117,7 +117,7 @@ std::vector<Tick> ticks(const Axis& axis, int count) {
 
 std::string format_tick(double value, double step) {
   const double magnitude = std::abs(value);
-  if (magnitude < 0.499 * step || magnitude == 0) return "0";
+  if (magnitude < 0.501 * step || magnitude == 0) return "0";
   const std::string sign = value < 0 ? minus : "";
   if ((step < 0.9e-3 && magnitude < 0.00999) || magnitude >= 1e15) {
     const int exponent = static_cast<int>(std::floor(std::log10(magnitude) + 1e-9));

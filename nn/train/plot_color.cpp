@@ -182,6 +182,20 @@ Color palette(int64_t index) {
   return colors[static_cast<size_t>(index % palette_size)];
 }
 
+Color distinct_color(int64_t index) {
+  constexpr std::array<Color, 8> colors{{{0, 114, 178},
+                                         {230, 159, 0},
+                                         {0, 158, 115},
+                                         {213, 94, 0},
+                                         {204, 121, 167},
+                                         {86, 180, 233},
+                                         {240, 228, 66},
+                                         {0, 0, 0}}};
+  check(index >= 0 && index < static_cast<int64_t>(colors.size()), "distinct_color: there are {}, got index {}",
+        colors.size(), index);
+  return colors[static_cast<size_t>(index)];
+}
+
 Color sequential_color(double t) {
   static const ColorMap map = make_sequential();
   return look_up(map, t);

@@ -28,6 +28,10 @@ Color to_color(Lab lab);
 // it, 64 in all; then they repeat. Throws std::invalid_argument for a negative index.
 Color palette(int64_t index);
 
+// One of eight colours that can be told apart with any kind of colour vision (Okabe and Ito, 2008): blue, orange,
+// green, red, purple, sky blue, yellow, black. Throws std::invalid_argument for an index outside 0 .. 7.
+Color distinct_color(int64_t index);
+
 // Colour map from dark violet over blue and green to yellow, for t from 0 to 1 (clamped). Perceptually uniform.
 Color sequential_color(double t);
 

@@ -69,20 +69,24 @@ Margins margins_of(const LineChart& chart, double width, double height);
 Margins margins_of(const HeatMap& chart, double width, double height);
 Margins margins_of(const StackedArea& chart, double width, double height);
 Margins margins_of(const Image& chart, double width, double height);
+Margins margins_of(const Diagram& chart, double width, double height);
 std::vector<LegendEntry> legend_of(const LineChart& chart);
 std::vector<LegendEntry> legend_of(const HeatMap& chart);
 std::vector<LegendEntry> legend_of(const StackedArea& chart);
 std::vector<LegendEntry> legend_of(const Image& chart);
+std::vector<LegendEntry> legend_of(const Diagram& chart);
 void draw(Canvas& canvas, const LineChart& chart, const Box& plot, const Margins& margins);
 void draw(Canvas& canvas, const HeatMap& chart, const Box& plot, const Margins& margins);
 void draw(Canvas& canvas, const StackedArea& chart, const Box& plot, const Margins& margins);
 void draw(Canvas& canvas, const Image& chart, const Box& plot, const Margins& margins);
+void draw(Canvas& canvas, const Diagram& chart, const Box& plot, const Margins& margins);
 
 // Throws std::invalid_argument where the chart breaks a rule of plot.h.
 void validate(const LineChart& chart);
 void validate(const HeatMap& chart);
 void validate(const StackedArea& chart);
 void validate(const Image& chart);
+void validate(const Diagram& chart);
 
 // Points of a curve in a row, in points of the canvas.
 using Run = std::vector<Point>;

@@ -16,6 +16,16 @@ Color color_of(const std::vector<Series>& series, size_t i) {
 
 double dot_radius(const Series& series) { return series.line ? std::max(2.4, 1.5 * series.width) : 1.5 * series.width; }
 
+// The head of an arrow that ends with the run, as one line.
+Run arrow_head(const Run& run, double line_width) {
+  const Point tip = run.back(), before = run[run.size() - 2];
+  const double angle = std::atan2(tip.y - before.y, tip.x - before.x), size = 3 + 2.4 * line_width;
+  const auto barb = [&](double turn) {
+    return Point{tip.x - size * std::cos(angle + turn), tip.y - size * std::sin(angle + turn)};
+  };
+  return {barb(0.5), tip, barb(-0.5)};
+}
+
 }  // namespace
 
 Run thinned(const Run& run) {
@@ -67,11 +77,16 @@ void draw_series(Canvas& canvas, const std::vector<Series>& series, const Axis& 
       if (halo) canvas.dot(p, radius + rim, white, s.opacity);
       canvas.dot(p, radius, color, s.opacity);
     };
-    for (const Run& run : runs(s, x, y, plot)) {
+    const std::vector<Run> pieces = runs(s, x, y, plot);
+    for (const Run& run : pieces) {
       if (s.line && run.size() > 1) {
-        const Run points = thinned(run);
-        if (halo) canvas.line(points, {.color = white, .width = s.width + 2 * rim, .opacity = s.opacity, .clip = clip});
-        canvas.line(points, {.color = color, .width = s.width, .opacity = s.opacity, .dashed = s.dashed, .clip = clip});
+        std::vector<Run> lines{thinned(run)};
+        if (s.arrow && &run == &pieces.back()) lines.push_back(arrow_head(run, s.width));
+        LineStyle style{.color = white, .width = s.width + 2 * rim, .opacity = s.opacity, .clip = clip};
+        for (const Run& line : lines)
+          if (halo) canvas.line(line, style);
+        style.color = color, style.width = s.width, style.dashed = s.dashed;
+        for (const Run& line : lines) canvas.line(line, style), style.dashed = false;
       } else if (s.line && !s.dots) {
         draw_dot(run[0]);
       }

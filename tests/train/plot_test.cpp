@@ -73,6 +73,7 @@ TEST_CASE("format_tick") {
   const std::vector<std::tuple<double, double, const char*>> rows{{0, 1, "0"},
                                                                   {-0.0, 1, "0"},
                                                                   {1e-17, 0.2, "0"},
+                                                                  {-0.5, 1, "0"},
                                                                   {0.25, 0.05, "0.25"},
                                                                   {0.5, 0.25, "0.50"},
                                                                   {3, 1, "3"},
