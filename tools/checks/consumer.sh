@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs moxie from a build, moves the installed tree, and builds tests/consumer against it as a user would: by
-# find_package, by pkg-config and by add_subdirectory.
+# find_package, by pkg-config and by add_subdirectory; and a walkthrough by find_package in a folder of its own.
 set -euo pipefail
 
 usage() {
@@ -76,6 +76,19 @@ read -ra flags <<<"$(pkg-config --cflags moxie)"
 read -ra libraries <<<"$(pkg-config --libs moxie)"
 quietly g++ -std=c++20 -O1 "${flags[@]}" tests/consumer/main.cpp -o "$work/by_hand" "${libraries[@]}"
 "$work/by_hand" >"$work/by_pkg_config" || fail "the program built by pkg-config failed: $(cat "$work/by_pkg_config")"
+
+# A walkthrough as a user's own file, in a folder of its own, as its page says.
+page=docs/walkthroughs/gradcheck_your_op.md
+mkdir -p "$work/user/examples"
+cp examples/gradcheck_your_op.cpp "$work/user/"
+cp examples/walkthrough.h "$work/user/examples/"
+sed -n '/^\x60\{3\}cmake$/,/^\x60\{3\}$/{//!p}' "$page" >"$work/user/CMakeLists.txt" # \x60: what fences code
+[[ -s $work/user/CMakeLists.txt ]] || fail "$page shows no CMake"
+quietly configure "$work/user" "$work/user/build" -DCMAKE_PREFIX_PATH="$installed"
+quietly cmake --build "$work/user/build"
+"$work/user/build/gradcheck_your_op" --steps 10 --out "$work/user/out" >"$work/by_user" || fail "gradcheck_your_op failed: $(cat "$work/by_user")"
+grep -q '^signed_root: right$' "$work/by_user" || fail "gradcheck_your_op says: $(cat "$work/by_user")"
+[[ -s $work/user/out/gradcheck_your_op.png ]] || fail "gradcheck_your_op left no picture"
 
 # add_subdirectory: only configured, for a build would be that of build/cpu again
 cat >"$work/CMakeLists.txt" <<END

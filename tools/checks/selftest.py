@@ -38,6 +38,8 @@ CLEAN = {
     "tests/cuda/a_test.cpp": CPP + '#include "cuda/a.h"\n',
     "cuda/instances/add.cu": CPP + '#include "core/kernels/add.h"\n',
     "examples/b.h": CPP + "#pragma once\n",
+    "examples/b.cpp": CPP + "int main() {\n  int x;\n  int y;\n}\n",
+    "docs/walkthroughs/b.md": "```cpp\n int x; int y;\n```\n",
     "moe/checked.cpp": CPP + 'void f(int x) {\n  check(x > 0,\n        "f: x {} must be {} "\n        "even",\n'
                              '        x, g("a")); // "("\n  check(x < 9, "f: the sum [{}] is too large", x);\n'
                              '  throw std::runtime_error(fmt::format("f: no \'{}\' found", x));\n'
@@ -73,6 +75,7 @@ PLANTED = [
     (file_sizes, "docs/program", "\x7fELF", "docs/program: made by a build"),
     (readme, "examples/moe_layer.cpp", CPP + "int main() {}\n", "README.md: its program differs"),
     (readme, "docs/library.md", "```cmake\nproject(x)\n```\n", "library.md: its program differs from tests/consumer/CMake"),
+    (readme, "docs/walkthroughs/b.md", "```cpp\n  int y;\n  int z;\n```\n", "b.md: int y;: differs from examples/b.cpp"),
     (api, "nn/a.h", CPP + "#pragma once\n", "moxie.h: does not include nn/a.h"),
     (api, "core/light.h", CPP + "#pragma once\n/// @param y none\nvoid f(int x);\n", "argument 'y' of command @param"),
     (spdx, "core/a.h", "#pragma once\n", "core/a.h: first line is"),
