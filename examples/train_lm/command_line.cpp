@@ -115,15 +115,19 @@ class Parser final {
     add("--context", "tokens per sequence", &Configuration::context);
     add("--batch", "sequences per step", &Configuration::batch);
     add("--micro-batches", "parts in which a step's batch is computed, to save memory", &Configuration::micro_batches);
+    add_name("--optimizer",
+             "adamw (default), adam, sgd, lion or muon; brings lr, decay, betas and momentum that suit it",
+             [](Configuration& c, const std::string& v) { set_optimizer(c, nn::optimizer_kind_from_name(v)); });
     add("--lr", "highest learning rate", &Configuration::lr);
     add("--warmup", "steps in which it rises", &Configuration::warmup);
-    add_name("--decay", "cosine, linear or constant",
+    add_name("--decay", "cosine, linear, constant, wsd_linear, wsd_sqrt or one_cycle",
              [](Configuration& c, const std::string& v) { c.decay = nn::decay_from_name(v); });
     add("--final-lr-share", "share of the learning rate that is left at the end", &Configuration::final_lr_share);
-    add("--weight-decay", "of AdamW", &Configuration::weight_decay);
+    add("--weight-decay", "of all but norms, biases and embeddings", &Configuration::weight_decay);
     add("--clip", "largest norm of the gradient; 0: no limit", &Configuration::clip);
-    add("--beta1", "of AdamW", &Configuration::beta1);
-    add("--beta2", "of AdamW", &Configuration::beta2);
+    add("--beta1", "of adamw, adam, lion and muon", &Configuration::beta1);
+    add("--beta2", "of adamw, adam, lion and muon", &Configuration::beta2);
+    add("--momentum", "of sgd and muon", &Configuration::momentum);
     add_name("--dtype", "f32 or bf16, of activations and matmuls", [](Configuration& c, const std::string& v) {
       c = configuration_from_json(fmt::format("{{\"dtype\": \"{}\"}}", v), "--dtype", c);
     });

@@ -24,6 +24,7 @@ std::vector<train::Setting> settings(Configuration& c) {
            {"context", &c.context},
            {"batch", &c.batch},
            {"micro_batches", &c.micro_batches},
+           train::choice("optimizer", c.optimizer, nn::optimizer_kind_from_name),
            {"lr", &c.lr},
            {"warmup", &c.warmup},
            train::choice("decay", c.decay, nn::decay_from_name),
@@ -32,6 +33,7 @@ std::vector<train::Setting> settings(Configuration& c) {
            {"clip", &c.clip},
            {"beta1", &c.beta1},
            {"beta2", &c.beta2},
+           {"momentum", &c.momentum},
            train::choice("dtype", c.dtype, compute_dtype_from_name),
            {"seed", &c.seed},
            {"steps", &c.steps},
@@ -44,6 +46,19 @@ std::vector<train::Setting> settings(Configuration& c) {
        })
     all.push_back(std::move(setting));
   return all;
+}
+
+// How large a learning rate and weight decay an optimizer needs, AdamW's being 1.
+struct Steps {
+  double lr = 1, weight_decay = 1;
+};
+Steps steps_of(nn::OptimizerKind optimizer) {
+  switch (optimizer) {
+    case nn::OptimizerKind::lion: return {1.0 / 3, 3};  // every element moves by the learning rate
+    case nn::OptimizerKind::sgd: return {100, 0.01};    // steps shrink with the gradient
+    case nn::OptimizerKind::adam: return {1, 0.001};    // decay is part of the gradient, which is small
+    default: return {};                                 // muon matches AdamW's steps
+  }
 }
 
 struct Size {
@@ -62,8 +77,20 @@ Configuration of_size(const std::string& name, const Size& size) {
 
 }  // namespace
 
-nn::AdamWOptions Configuration::optimizer() const {
-  return {.lr = lr, .beta1 = beta1, .beta2 = beta2, .weight_decay = weight_decay, .clip = clip};
+nn::OptimizerOptions Configuration::optimizer_options() const {
+  nn::OptimizerOptions options = nn::OptimizerOptions::defaults(optimizer);
+  options.lr = lr, options.weight_decay = weight_decay, options.clip = clip;
+  options.beta1 = beta1, options.beta2 = beta2, options.momentum = momentum;
+  return options;
+}
+
+void set_optimizer(Configuration& c, nn::OptimizerKind optimizer) {
+  const Steps before = steps_of(c.optimizer), after = steps_of(optimizer);
+  const nn::OptimizerOptions defaults = nn::OptimizerOptions::defaults(optimizer);
+  c.optimizer = optimizer;
+  c.lr *= after.lr / before.lr;
+  c.weight_decay *= after.weight_decay / before.weight_decay;
+  c.beta1 = defaults.beta1, c.beta2 = defaults.beta2, c.momentum = defaults.momentum;
 }
 
 nn::Schedule Configuration::schedule() const {

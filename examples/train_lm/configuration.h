@@ -21,14 +21,16 @@ struct Configuration {
   int64_t batch = 16;         // sequences per optimizer step
   int64_t micro_batches = 1;  // parts in which they are computed
 
+  nn::OptimizerKind optimizer = nn::OptimizerKind::adamw;
   double lr = 3e-3;
   int64_t warmup = 50;  // steps
   nn::Decay decay = nn::Decay::cosine;
   double final_lr_share = 0.1;
   double weight_decay = 0.1;
   double clip = 1;
-  double beta1 = 0.9, beta2 = 0.95;
-  Dtype dtype = Dtype::f32;  // of activations and matmul operands
+  double beta1 = 0.9, beta2 = 0.95;  // adamw, adam, lion, and muon's AdamW
+  double momentum = 0.9;             // sgd, muon
+  Dtype dtype = Dtype::f32;          // of activations and matmul operands
   uint64_t seed = 1;
 
   int64_t steps = 0;   // 0: not known yet, to be found from `minutes`
@@ -41,7 +43,7 @@ struct Configuration {
   int64_t sample_bytes = 500;      // of the sample at the end
 
   int64_t tokens_per_step() const { return batch * context; }
-  nn::AdamWOptions optimizer() const;
+  nn::OptimizerOptions optimizer_options() const;
   nn::Schedule schedule() const;
   // The intervals with "0: a twelfth" and so on resolved; 0 for "never" and while the number of steps isn't known.
   int64_t eval_interval() const;
@@ -60,6 +62,10 @@ Configuration preset(const std::string& name);
 // In `--minutes` runs the first steps are timed before the number of steps is known, so their learning rate must not
 // depend on it: the warm-up is at least this long.
 inline constexpr int64_t timed_steps = 23;
+
+// Changes the optimizer, and the learning rate, weight decay, betas and momentum with it, from what suits the old one
+// to what suits the new one.
+void set_optimizer(Configuration& configuration, nn::OptimizerKind optimizer);
 
 // Throws std::invalid_argument naming the first impossible value. What the model and the optimizer check themselves is
 // left to them.

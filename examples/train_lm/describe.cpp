@@ -46,6 +46,28 @@ std::string words_of_model(const Configuration& c) {
   return text;
 }
 
+std::string words_of_optimizer(const Configuration& c) {
+  const auto betas = [&] { return fmt::format("betas {} and {}", c.beta1, c.beta2); };
+  switch (c.optimizer) {
+    case nn::OptimizerKind::adamw: return "AdamW, " + betas();
+    case nn::OptimizerKind::adam: return "Adam, " + betas();
+    case nn::OptimizerKind::sgd: return fmt::format("SGD, momentum {}", c.momentum);
+    case nn::OptimizerKind::lion: return "Lion, " + betas();
+    case nn::OptimizerKind::muon: return fmt::format("Muon, momentum {}, for the rest AdamW, {}", c.momentum, betas());
+  }
+  return "?";
+}
+
+// What the optimizer keeps of one number.
+double optimizer_bytes(const Configuration& c) {
+  switch (c.optimizer) {
+    case nn::OptimizerKind::sgd: return c.momentum > 0 ? 4 : 0;
+    case nn::OptimizerKind::lion:
+    case nn::OptimizerKind::muon: return 4;  // muon: of matrices, which are nearly all
+    default: return 8;
+  }
+}
+
 std::string words_of_device(Device device) {
   return device.is_cpu() ? fmt::format("{} {}", threads(), threads() == 1 ? "thread" : "threads") : device.name();
 }
@@ -88,7 +110,7 @@ MemoryEstimate estimate_memory(const Run& run) {
   const double logits = 3 * static_cast<double>(m.vocabulary);
   return {.parameters = numbers * (c.dtype == Dtype::bf16 ? 6 : 4),
           .gradients = numbers * 4,
-          .optimizer = numbers * 8,
+          .optimizer = numbers * optimizer_bytes(c),
           .activations = tokens * element * (blocks + logits + 4 * width),
           .data = static_cast<double>(run.data.bytes())};
 }
@@ -106,11 +128,10 @@ std::string describe(const Run& run) {
   line("parameters", fmt::format("{} ({}), {} ({}) active per token", size.parameters,
                                  train::format_count(static_cast<double>(size.parameters)), size.active,
                                  train::format_count(static_cast<double>(size.active))));
-  line(
-      "optimizer",
-      fmt::format("AdamW, lr {} after {} warm-up steps, {} to {:.0f}%, betas {} and {}, weight decay {}, clip {}", c.lr,
-                  c.warmup, nn::name_of(c.decay), c.decay == nn::Decay::constant ? 100.0 : 100 * c.final_lr_share,
-                  c.beta1, c.beta2, c.weight_decay, c.clip));
+  line("optimizer",
+       fmt::format("{}, lr {:.4g} after {} warm-up steps, {} to {:.0f}%, weight decay {:.4g}, clip {}",
+                   words_of_optimizer(c), c.lr, c.warmup, nn::name_of(c.decay),
+                   c.decay == nn::Decay::constant ? 100.0 : 100 * c.final_lr_share, c.weight_decay, c.clip));
   line("step", fmt::format("{} x {} = {} tokens{}, {:.1f} GFLOP, {}, {}", c.batch, c.context, c.tokens_per_step(),
                            c.micro_batches > 1 ? fmt::format(" in {} parts", c.micro_batches) : "", flops * 1e-9,
                            name_of(c.dtype), words_of_device(run.model.device())));

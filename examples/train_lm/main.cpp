@@ -13,7 +13,6 @@
 #include "examples/train_lm/describe.h"
 #include "examples/train_lm/report.h"
 #include "examples/train_lm/training.h"
-#include "nn/atomic_file.h"
 #include "nn/train/device.h"
 #include "nn/train/interrupt.h"
 
@@ -88,7 +87,7 @@ int execute(const Command& command, const std::string& program, Clock::time_poin
     claim(files, program);
     fmt::print("{}\n", describe(run));
     std::fflush(stdout);
-    nn::write_file(files.path("config.json"), to_json(run.configuration) + "\n");
+    save_configuration(run, files);
     return train_and_report(run, command, files, program, start, true);
   }
   Run run(load_run_checkpoint(files), command.data, device);

@@ -47,14 +47,14 @@ Run::Run(const Configuration& wanted, Device device)
     : configuration(validated(wanted)),
       data(open_data(wanted)),
       model(moved(moe::LanguageModel(wanted.model, wanted.seed), device)),
-      optimizer(nn::parameters(model), wanted.optimizer()),
+      optimizer(nn::make_optimizer(nn::parameters(model), wanted.optimizer_options())),
       coupling_before(couplings(model)) {}
 
 Run::Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data, Device device)
     : configuration(stored_configuration(checkpoint, moved_data)),
       data(open_data(configuration)),
       model(moved(moe::restore_language_model(checkpoint), device)),
-      optimizer(nn::parameters(model), configuration.optimizer()),
+      optimizer(nn::make_optimizer(nn::parameters(model), configuration.optimizer_options())),
       step(std::stoll(train::metadata_value(checkpoint, "step"))),
       initial_validation_loss(std::stod(train::metadata_value(checkpoint, "initial_validation_loss"))),
       load(LoadHistory::restore(checkpoint)) {
@@ -63,7 +63,7 @@ Run::Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& 
         "the text in '{}' is not the one that the run was trained on: it was {}, now it is {}; give the old text with "
         "--data",
         configuration.data, identity, data.identity());
-  optimizer.set_state(train::without_prefix(checkpoint.arrays, "optimizer"), step);
+  optimizer->set_state(train::without_prefix(checkpoint.arrays, "optimizer"), step);
   for (const nn::NamedArray& named : train::without_prefix(checkpoint.arrays, "coupling_before"))
     coupling_before.push_back(values_of(named.array));
 }
@@ -71,7 +71,7 @@ Run::Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& 
 train::Checkpoint Run::checkpoint() const {
   train::Checkpoint result;
   moe::store(model, result);
-  for (nn::NamedArray& named : train::with_prefix(optimizer.state(), "optimizer"))
+  for (nn::NamedArray& named : train::with_prefix(optimizer->state(), "optimizer"))
     result.arrays.push_back(std::move(named));
   for (size_t layer = 0; layer < coupling_before.size(); ++layer)
     result.arrays.push_back(
@@ -106,7 +106,7 @@ PendingStep start_step(Run& run) {
                    losses.erc.value()};
     for (const moe::Routing& routing : losses.routings) kept.offsets.push_back(routing.offsets);
   }
-  pending.norm = run.optimizer.step(pending.learning_rate);
+  pending.norm = run.optimizer->step(pending.learning_rate);
   ++run.step;
   return pending;
 }
@@ -163,6 +163,10 @@ std::optional<int64_t> total_violations(const Run& run) {
 }
 
 std::string Files::path(const std::string& name) const { return (std::filesystem::path(folder) / name).string(); }
+
+void save_configuration(const Run& run, const Files& files) {
+  nn::write_file(files.path("config.json"), to_json(run.configuration) + "\n");
+}
 
 void save(const Run& run, const Files& files) {
   train::save_checkpoint(files.checkpoint(), run.checkpoint());

@@ -2,6 +2,7 @@
 // A run: model, optimizer, data and everything else that changes from step to step, and its way to disk and back.
 #pragma once
 #include <array>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct Run {
   Configuration configuration;
   train::TextData data;
   moe::LanguageModel model;
-  nn::AdamW optimizer;
+  std::unique_ptr<nn::Optimizer> optimizer;
   int64_t step = 0;  // optimizer steps done
   double initial_validation_loss = 0;
   Couplings coupling_before;  // at step 0; empty where M isn't defined
@@ -85,6 +86,8 @@ struct Files {
   std::string checkpoint() const { return path("checkpoint.safetensors"); }
 };
 
+// Writes config.json.
+void save_configuration(const Run& run, const Files& files);
 // Saves the checkpoint and load.csv.
 void save(const Run& run, const Files& files);
 train::Checkpoint load_run_checkpoint(const Files& files);

@@ -179,6 +179,7 @@ class Loop final {
     costs.end = static_cast<double>(batches) * batch_seconds_ + static_cast<double>(c_.sample_bytes) * byte_seconds_ +
                 plot_seconds();
     c_.steps = steps_within(budget, elapsed, run_.step, costs, c_);
+    save_configuration(run_, files_);
     fmt::print("a step takes {:.0f} ms: {} steps until {}\n", 1000 * costs.step, c_.steps,
                train::format_duration(budget));
   }

@@ -200,6 +200,7 @@ class Programs(unittest.TestCase):
         steps = int(re.search(r"(\d+) steps until", out)[1])
         self.assertEqual(len(rows_of(folder)), steps)
         self.assertEqual(json.loads((folder / "summary.json").read_text())["steps"], steps)
+        self.assertEqual(json.loads((folder / "config.json").read_text())["steps"], steps)
 
     def test_load_history_of_a_long_run(self):
         """Rows are joined when there are too many, and a stop in between changes nothing."""
@@ -211,6 +212,28 @@ class Programs(unittest.TestCase):
         self.assertEqual([int(row[0]) for row in rows], list(range(4, 1029, 4)))
         for row in rows:
             self.assertEqual(sum(map(int, row[1:])), 4 * 4 * 16 * 2)
+
+    # Other optimizers
+
+    def test_optimizers(self):
+        """Each learns and is stored with its options; the one with most state goes on to the same bits."""
+        said = {"adam": "Adam, betas 0.9 and 0.999", "sgd": "SGD, momentum 0.9", "lion": "Lion, betas 0.9 and 0.99",
+                "muon": "Muon, momentum 0.8, for the rest AdamW"}
+        for name, words in said.items():
+            with self.subTest(name):
+                whole, parts = self.folder / name, self.folder / f"{name}_parts"
+                options = ["--steps", STEPS, "--optimizer", name, *(["--momentum", "0.8"] if name == "muon" else [])]
+                out, _ = call(TRAIN, *self.replaced("--out", whole, *options))
+                self.assertIn(words, out)
+                config = json.loads((whole / "config.json").read_text())
+                self.assertEqual((config["optimizer"], config["momentum"]), (name, 0.8 if name == "muon" else 0.9))
+                losses = [float(row["loss"]) for row in rows_of(whole)]
+                self.assertLess(sum(losses[-3:]) / 3, losses[0])
+                if name != "muon":
+                    continue
+                call(TRAIN, *self.replaced("--out", parts, *options, "--stop-at", "5"))
+                call(TRAIN, "--resume", "--out", parts)
+                self.assertEqual(numbers_of(parts), numbers_of(whole))
 
     # Other kinds of models
 
@@ -232,6 +255,7 @@ class Programs(unittest.TestCase):
         for message, options in {
             "top_k must be between 1 and experts": ["--top-k", "9"],
             "tau_expert must not be negative": ["--tau", "-1"],
+            "optimizer: must be adamw, adam, sgd, lion or muon, got 'sofia'": ["--optimizer", "sofia"],
             "erc_alpha must not be negative": ["--erc-alpha", "-0.5"],
             "lr must be positive": ["--lr", "0"],
             "--tau belongs to the perturbed_cosine router": ["--router", "linear", "--tau", "0.1"],
