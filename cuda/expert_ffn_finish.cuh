@@ -63,14 +63,14 @@ struct StoreSwiGluBackward {
     constexpr int ahead = 2;  // reads that are under way; as many as registers allow
     const int first_col = tile.col + Multiply::first_col();
     Place place{tile, tile.row + Multiply::first_row() + lane_index() / 4, first_col + 8 * (lane_index() % 4)};
-    Read reads[ahead];
+    Read under_way[ahead];
     MOXIE_UNROLL
-    for (int i = 0; i < ahead; ++i) reads[i] = read(place, i / across, i % across);
+    for (int i = 0; i < ahead; ++i) under_way[i] = read(place, i / across, i % across);
     float dot = 0;
     MOXIE_UNROLL
     for (int i = 0; i < count; ++i) {
-      const Read now = reads[i % ahead];
-      if (i + ahead < count) reads[i % ahead] = read(place, (i + ahead) / across, (i + ahead) % across);
+      const Read now = under_way[i % ahead];
+      if (i + ahead < count) under_way[i % ahead] = read(place, (i + ahead) / across, (i + ahead) % across);
       dot += store_blocks(place, sums, i / across, i % across, now);
       if (i % across == across - 1) {
         dot += shuffle_xor(dot, 1);
@@ -111,9 +111,15 @@ struct StoreSwiGluBackward {
 
   // What store_blocks() needs of row 8 half of the thread, four blocks of 8 columns from 32 block on.
   MOXIE_DEVICE Read read(const Place& place, int half, int block) const {
-    if (!place.inside(half, block)) return Read{};
-    const bf16* const from = z + place.at(half, block, 2 * place.tile.col_end);
-    return {load_16(from), load_16(from + place.tile.col_end), load_float(weight + place.row + 8 * half)};
+    Read result{};
+    // The weight for every thread of the row: it is needed after the exchange, by those whose own block is outside too.
+    if (place.row + 8 * half < place.tile.row_end) result.scale = load_float(weight + place.row + 8 * half);
+    if (place.inside(half, block)) {
+      const bf16* const from = z + place.at(half, block, 2 * place.tile.col_end);
+      result.gate = load_16(from);
+      result.up = load_16(from + place.tile.col_end);
+    }
+    return result;
   }
 
   // Returns this thread's part of the row's dot.

@@ -29,8 +29,7 @@ MoeOutput MoeLayer::operator()(const Tensor& x, const nn::Context& context) cons
   const bool jitters = context.training && noise.kind == NoiseKind::jitter_shared;
   const Tensor input = jitters ? bounded_noise(x, noise.scale, router_noise_key(context)) : x;
   const Routing routing = router(input, context);
-  const Tensor rows = experts(dispatch(input, routing), routing, context);
-  return {combine(rows, routing), routing, coupling_loss};
+  return {experts.combined(input, routing, context), routing, coupling_loss};
 }
 
 Array MoeLayer::coupling() const {
