@@ -65,38 +65,45 @@ struct View {
   double operator()(int64_t i, int64_t j) const { return data.get(first + (transposed ? j * ld + i : i * ld + j)); }
 };
 
-// The number of elements of C [m, n] that differ from old + A B by more than the dtype allows.
-inline int64_t count_wrong(int64_t m, int64_t n, int64_t k, View a, View b, View c, const View* old) {
+// The number of elements of C [m, n] that differ from old + A B by more than the dtype allows, summed in Sum.
+template <class Sum> int64_t count_wrong_in(int64_t m, int64_t n, int64_t k, View a, View b, View c, const View* old) {
   const bool f64 = a.data.dtype == Dtype::f64;
-  std::vector<long double> row_a(static_cast<size_t>(k)), sum(static_cast<size_t>(n)), size(static_cast<size_t>(n));
+  std::vector<Sum> sums(static_cast<size_t>(n)), sizes(static_cast<size_t>(n));
   std::vector<double> all_b(static_cast<size_t>(k * n));
   for (int64_t p = 0; p < k; ++p) {
     for (int64_t j = 0; j < n; ++j) all_b[static_cast<size_t>(p * n + j)] = b(p, j);
   }
+  Sum *sum = sums.data(), *size = sizes.data();
   int64_t wrong = 0;
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
-      const auto at = static_cast<size_t>(j);
-      sum[at] = old != nullptr ? static_cast<long double>((*old)(i, j)) : 0.0L;
-      size[at] = std::abs(sum[at]);
+      sum[j] = old != nullptr ? static_cast<Sum>((*old)(i, j)) : Sum(0);
+      size[j] = std::abs(sum[j]);
     }
     for (int64_t p = 0; p < k; ++p) {
-      const long double x = a(i, p);
+      const Sum x = static_cast<Sum>(a(i, p));
+      const double* row = all_b.data() + p * n;
+#pragma omp simd
       for (int64_t j = 0; j < n; ++j) {
-        const long double product = x * all_b[static_cast<size_t>(p * n + j)];
-        sum[static_cast<size_t>(j)] += product;
-        size[static_cast<size_t>(j)] += std::abs(product);
+        const Sum product = x * static_cast<Sum>(row[j]);
+        sum[j] += product;
+        size[j] += std::abs(product);
       }
     }
     for (int64_t j = 0; j < n; ++j) {
-      const auto at = static_cast<size_t>(j);
       // bf16 keeps 8 significant bits: half a unit in the last place is at most 2^-8 of the value.
-      const long double store = c.data.dtype == Dtype::bf16 ? 0x1.01p-8L * std::abs(sum[at]) : 0.0L;
-      const long double error = std::abs(static_cast<long double>(c(i, j)) - sum[at]);
-      if (!(error <= store + (f64 ? 1e-13L : 1e-6L) * size[at])) ++wrong;
+      const Sum store = c.data.dtype == Dtype::bf16 ? Sum(0x1.01p-8) * std::abs(sum[j]) : Sum(0);
+      const Sum error = std::abs(static_cast<Sum>(c(i, j)) - sum[j]);
+      if (!(error <= store + (f64 ? Sum(1e-13) : Sum(1e-6)) * size[j])) ++wrong;
     }
   }
   return wrong;
+}
+
+// The same in a type in which the sum is exact beside the dtype's.
+inline int64_t count_wrong(int64_t m, int64_t n, int64_t k, View a, View b, View c, const View* old) {
+  return a.data.dtype == Dtype::f64 ? count_wrong_in<long double>(m, n, k, a, b, c, old)
+                                    : count_wrong_in<double>(m, n, k, a, b, c, old);
 }
 
 // The number of elements outside of C that are no longer NaN.

@@ -230,14 +230,14 @@ TEST_CASE("gemm: results are bit-equal for any number of threads, also inside a 
                           {64, 64, 32, 40},   {1, 4000, 600, 1}, {100, 100, 100, 1},  {30, 20, 9000, 2}};
   for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16}) {
     for (const Shape& shape : shapes) {
+      std::mt19937 random(11);
+      Data a(dtype, shape.batch * shape.m * shape.k), b(dtype, shape.k * shape.n);
+      a.fill(0, 1, shape.batch * shape.m * shape.k, 0, random);
+      b.fill(0, 1, shape.k * shape.n, 0, random);
       for (int form = 0; form < 4; ++form) {
         Gemm g{.dtype = dtype, .out_dtype = dtype, .transpose_a = (form & 1) != 0, .transpose_b = (form & 2) != 0};
         g = sized(g, shape.m, shape.n, shape.k, shape.batch);
         CAPTURE(describe(g));
-        std::mt19937 random(11);
-        Data a(dtype, g.batch * g.m * g.k), b(dtype, g.k * g.n);
-        a.fill(0, 1, g.batch * g.m * g.k, 0, random);
-        b.fill(0, 1, g.k * g.n, 0, random);
         g.a = a.data();
         g.b = b.data();
         g.lda = g.transpose_a ? g.m : g.k;
