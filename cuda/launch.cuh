@@ -29,45 +29,43 @@ template <class Value> struct Best {
 };
 
 // Verbs that both teams share, over a stride: member `rank` of `size` deals with rank, rank + size, ...
-// Four elements are read before the first of them is used, so that a thread waits for memory once and not four times.
+// A thread asks for the numbers of `batch` elements before it uses the first, so that it waits for memory once and not
+// for each; nothing but this reaches the memory's bandwidth.
 template <int size> struct Strided {
+  static constexpr int batch = 8, half_batch = 4;
+
   template <class F> static __device__ __forceinline__ void each(int64_t rank, int64_t n, F f) {
-#pragma unroll 4
+#pragma unroll 1
     for (int64_t i = rank; i < n; i += size) f(i);
   }
   template <class F, class G> static __device__ __forceinline__ void each(int64_t rank, int64_t n, F f, G g) {
-    int64_t i = rank;
-    for (; i + 3 * size < n; i += 4 * size) {
-      const auto a = f(i), b = f(i + size), c = f(i + 2 * size), d = f(i + 3 * size);
-      g(i, a);
-      g(i + size, b);
-      g(i + 2 * size, c);
-      g(i + 3 * size, d);
-    }
-#pragma unroll 1
-    for (; i < n; i += size) g(i, f(i));
+    in_batches(rank, n, [&](auto count, int64_t i) {
+      decltype(f(i)) values[count];
+#pragma unroll
+      for (int k = 0; k < count; ++k) values[k] = f(i + k * size);
+#pragma unroll
+      for (int k = 0; k < count; ++k) g(i + k * size, values[k]);
+    });
   }
   template <class F> static __device__ __forceinline__ auto sum(int64_t rank, int64_t n, F f) {
-    decltype(f(int64_t{0})) a = 0, b = 0, c = 0, d = 0;
-    int64_t i = rank;
-    for (; i + 3 * size < n; i += 4 * size) {
-      a += f(i);
-      b += f(i + size);
-      c += f(i + 2 * size);
-      d += f(i + 3 * size);
-    }
-#pragma unroll 1
-    for (; i < n; i += size) a += f(i);
-    return (a + b) + (c + d);
+    using Value = decltype(f(int64_t{0}));
+    Value totals[half_batch] = {};
+    in_batches(rank, n, [&](auto count, int64_t i) {
+#pragma unroll
+      for (int k = 0; k < count; ++k) totals[k % half_batch] += f(i + k * size);
+    });
+    return (totals[0] + totals[1]) + (totals[2] + totals[3]);
   }
   template <class F> static __device__ __forceinline__ auto max(int64_t rank, int64_t n, F f) {
     using Value = decltype(f(int64_t{0}));
     Value top = -std::numeric_limits<Value>::infinity();
-#pragma unroll 4
-    for (int64_t i = rank; i < n; i += size) {
-      const Value value = f(i);
-      top = value > top ? value : top;
-    }
+    in_batches(rank, n, [&](auto count, int64_t i) {
+      Value values[count];
+#pragma unroll
+      for (int k = 0; k < count; ++k) values[k] = f(i + k * size);
+#pragma unroll
+      for (int k = 0; k < count; ++k) top = values[k] > top ? values[k] : top;
+    });
     return top;
   }
   template <class F> static __device__ __forceinline__ auto argmax(int64_t rank, int64_t n, F f) {
@@ -75,6 +73,23 @@ template <int size> struct Strided {
 #pragma unroll 4
     for (int64_t i = rank; i < n; i += size) best.offer(i, f(i));
     return best;
+  }
+
+ private:
+  template <int count> using Count = std::integral_constant<int, count>;
+
+  // do_batch(count, i) for elements i, i + size, ... of every batch, and for smaller batches at the end.
+  template <class DoBatch>
+  static __device__ __forceinline__ void in_batches(int64_t rank, int64_t n, DoBatch do_batch) {
+    int64_t i = rank;
+#pragma unroll 1
+    for (; i + (batch - 1) * size < n; i += batch * size) do_batch(Count<batch>(), i);
+    if (i + (half_batch - 1) * size < n) {
+      do_batch(Count<half_batch>(), i);
+      i += half_batch * size;
+    }
+#pragma unroll 1
+    for (; i < n; i += size) do_batch(Count<1>(), i);
   }
 };
 
@@ -104,6 +119,7 @@ template <class Value> __device__ __forceinline__ Best<Value> warp_best(Best<Val
 // 32 threads.
 struct WarpTeam {
   using Loop = Strided<warp_size>;
+  static constexpr int size = warp_size;
 
   __device__ __forceinline__ int64_t rank() const { return threadIdx.x % warp_size; }
 
@@ -130,7 +146,7 @@ struct WarpTeam {
 template <int N> struct BlockTeam {
   static_assert(N % warp_size == 0 && N <= warp_size * warp_size);
   using Loop = Strided<N>;
-  static constexpr int warps = N / warp_size;
+  static constexpr int size = N, warps = N / warp_size;
 
   __device__ __forceinline__ int64_t rank() const { return threadIdx.x; }
 
@@ -175,6 +191,10 @@ inline constexpr int64_t longest_warp_row = 1024;
 // More blocks than this loop over rows.
 inline constexpr int64_t most_blocks = int64_t{1} << 22;
 
+inline dim3 blocks_for(int64_t blocks) {
+  return dim3(static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks));
+}
+
 template <class Kernel> __global__ void __launch_bounds__(block_threads) warp_per_row(Kernel kernel, int64_t rows) {
   const int64_t step = int64_t{gridDim.x} * warps_of_block;
   for (int64_t row = int64_t{blockIdx.x} * warps_of_block + threadIdx.x / warp_size; row < rows; row += step)
@@ -191,11 +211,10 @@ concept Elementwise = requires(const Kernel& kernel) {
   kernel.numel;
 };
 
-template <class Kernel> void for_rows(int device, const Kernel& kernel, int64_t rows, [[maybe_unused]] int64_t cols) {
+// One team per row; what for_rows does where cuda/tuned/ has no specialisation of it.
+template <class Kernel>
+void launch_rows(int device, const Kernel& kernel, int64_t rows, [[maybe_unused]] int64_t cols) {
   const cudaStream_t on = stream(device);
-  const auto blocks_for = [](int64_t blocks) {
-    return dim3(static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks));
-  };
   if constexpr (!Elementwise<Kernel>) {
     if (cols <= longest_warp_row) {
       const dim3 blocks = blocks_for((rows + warps_of_block - 1) / warps_of_block);
@@ -206,6 +225,10 @@ template <class Kernel> void for_rows(int device, const Kernel& kernel, int64_t 
   const dim3 blocks = blocks_for(rows);
   block_per_row<<<blocks, block_threads, 0, on>>>(kernel, rows);
   check_launch(device, __PRETTY_FUNCTION__, {blocks, block_threads});
+}
+
+template <class Kernel> void for_rows(int device, const Kernel& kernel, int64_t rows, int64_t cols) {
+  launch_rows(device, kernel, rows, cols);
 }
 
 }  // namespace moxie::cuda

@@ -140,8 +140,7 @@ void throw_error(cudaError_t error, const char* call) {
                               cudaGetErrorName(error)));
 }
 
-void check_launch(int device, const char* kernel, const LaunchShape& shape) {
-  cudaError_t error = cudaGetLastError();
+void check_launch(cudaError_t error, int device, const char* kernel, const LaunchShape& shape) {
   const char* what = "could not be launched";
   if (error == cudaSuccess && synchronous_launches()) {
     what = "failed";

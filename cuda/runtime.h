@@ -40,10 +40,14 @@ struct LaunchShape {
       : grid{blocks.x, blocks.y, blocks.z}, block{threads.x, threads.y, threads.z}, shared_memory(bytes) {}
 };
 
-// To be called right after a launch on stream(device): throws CudaError, with the kernel's name and the launch's shape,
-// where it was refused. With MOXIE_CUDA_SYNC=1 in the environment it also waits for the kernel, so that an error inside
-// it is thrown here, by name, and not by a later call.
-void check_launch(int device, const char* kernel, const LaunchShape& shape);
+// Throws CudaError, with the kernel's name and the launch's shape, where `error` says that it was refused.
+void check_launch(cudaError_t error, int device, const char* kernel, const LaunchShape& shape);
+// To be called right after a launch on stream(device). With MOXIE_CUDA_SYNC=1 in the environment it also waits for the
+// kernel, so that an error inside it is thrown here, by name, and not by a later call. Inline, since a program and a
+// shared library may each have a CUDA runtime of their own, which know their own launches.
+inline void check_launch(int device, const char* kernel, const LaunchShape& shape) {
+  check_launch(cudaGetLastError(), device, kernel, shape);
+}
 
 }  // namespace moxie::cuda
 

@@ -12,8 +12,5 @@ MOXIE_CUDA_FLOATS(GatherBackward);
 MOXIE_CUDA_DTYPES(GatherRows);
 MOXIE_CUDA_DTYPES(OneHot);
 MOXIE_CUDA_FLOATS(TopKRows);
-MOXIE_CUDA_FLOATS(SegmentSum, double);
-MOXIE_CUDA_FLOATS(SegmentSum, float);
-MOXIE_CUDA_FLOATS(SegmentSum, bf16);
 
 }  // namespace moxie

@@ -7,17 +7,19 @@
 
 namespace moxie {
 
+// f32 and bf16 of softmax and RMSNorm: cuda/tuned/normalize.cu
+
 MOXIE_CUDA_FLOATS(L2Norm);
 MOXIE_CUDA_FLOATS(L2NormBackward);
 MOXIE_CUDA_FLOATS(LayerNorm);
 MOXIE_CUDA_FLOATS(LayerNormBackward);
 MOXIE_CUDA_FLOATS(LayerNormParameterPartial);
-MOXIE_CUDA_FLOATS(RmsNorm);
-MOXIE_CUDA_FLOATS(RmsNormBackward);
+MOXIE_CUDA_KERNEL(RmsNorm<double>);
+MOXIE_CUDA_KERNEL(RmsNormBackward<double>);
 MOXIE_CUDA_FLOATS(RmsNormWeightPartial);
-MOXIE_CUDA_FLOATS(Softmax);
-MOXIE_CUDA_FLOATS(SoftmaxBackward);
-MOXIE_CUDA_FLOATS(LogSoftmax);
+MOXIE_CUDA_KERNEL(Softmax<double>);
+MOXIE_CUDA_KERNEL(SoftmaxBackward<double>);
+MOXIE_CUDA_KERNEL(LogSoftmax<double>);
 MOXIE_CUDA_FLOATS(LogSoftmaxBackward);
 
 }  // namespace moxie

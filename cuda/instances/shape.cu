@@ -6,7 +6,6 @@
 namespace moxie {
 
 MOXIE_CUDA_DTYPES(StridedCopy);
-MOXIE_CUDA_DTYPES(TransposeCopy);
 MOXIE_CUDA_DTYPES(CopyRows);
 MOXIE_CUDA_DTYPES(Pad);
 

@@ -24,7 +24,8 @@ struct Statistics {
 // The gradients of weight and bias, where wanted, in one go over chunks of rows.
 template <class T> void give_parameters(const Array& x, const Statistics& s, const Array& dy, Grads& grads) {
   using V = Accumulator<T>;
-  const int64_t rows = x.shape().rows(), cols = x.shape().cols(), chunk = 128, chunks = (rows + chunk - 1) / chunk;
+  const int64_t rows = x.shape().rows(), cols = x.shape().cols(), chunk = lines_of_chunk(x.device()),
+                chunks = (rows + chunk - 1) / chunk;
   Array partial[2];  // of the weight and of the bias
   for (size_t i = 0; i < 2; ++i)
     if (grads.needs(i + 1)) partial[i] = Array::empty({chunks, cols}, s.mean.options());

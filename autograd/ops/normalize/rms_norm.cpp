@@ -9,7 +9,7 @@ namespace moxie {
 namespace {
 
 template <class T> Array weight_gradient(const Array& x, const Array& rstd, const Array& dy) {
-  const int64_t rows = x.shape().rows(), cols = x.shape().cols(), chunk = 128;
+  const int64_t rows = x.shape().rows(), cols = x.shape().cols(), chunk = lines_of_chunk(x.device());
   const int64_t chunks = (rows + chunk - 1) / chunk;
   const Array partial = Array::empty({chunks, cols}, rstd.options());
   using V = Accumulator<T>;

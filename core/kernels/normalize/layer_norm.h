@@ -4,6 +4,7 @@
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
 #include "core/kernels/prefetch.h"
+#include "core/kernels/reduce/lines.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -89,23 +90,19 @@ template <class T> struct LayerNormParameterPartial {
   int64_t rows, cols, chunk;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t index) const {
     const int64_t first = index * chunk, last = first + chunk < rows ? first + chunk : rows, n = cols;
-    if (dw != nullptr) {
-      V* out = dw + index * n;
-      team.each(n, [=](int64_t i) { out[i] = V(0); });
-      for (int64_t row = first; row < last; ++row) {
-        const T *in = x + row * n, *g = dy + row * n;
-        const V center = mean[row], r = rstd[row];
-        team.each(n, [=](int64_t i) { out[i] += V(g[i]) * ((V(in[i]) - center) * r); });
-      }
-    }
-    if (db != nullptr) {
-      V* out = db + index * n;
-      team.each(n, [=](int64_t i) { out[i] = V(0); });
-      for (int64_t row = first; row < last; ++row) {
-        const T* g = dy + row * n;
-        team.each(n, [=](int64_t i) { out[i] += V(g[i]); });
-      }
-    }
+    const T *in = x + first * n, *g = dy + first * n;
+    const V *center = mean + first, *scale = rstd + first;
+    if (dw != nullptr)
+      sum_lines(team, last - first, n, dw + index * n, [=](int64_t k) {
+        const T *x_line = in + k * n, *dy_line = g + k * n;
+        const V c = center[k], r = scale[k];
+        return [=](int64_t i) { return V(dy_line[i]) * ((V(x_line[i]) - c) * r); };
+      });
+    if (db != nullptr)
+      sum_lines(team, last - first, n, db + index * n, [=](int64_t k) {
+        const T* dy_line = g + k * n;
+        return [=](int64_t i) { return V(dy_line[i]); };
+      });
   }
 };
 

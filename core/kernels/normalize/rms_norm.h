@@ -3,6 +3,7 @@
 // gradient are in the accumulator's type.
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/reduce/lines.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -61,13 +62,14 @@ template <class T> struct RmsNormWeightPartial {
   int64_t rows, cols, chunk;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t index) const {
     const int64_t first = index * chunk, last = first + chunk < rows ? first + chunk : rows;
-    V* out = partial + index * cols;
-    team.each(cols, [=](int64_t i) { out[i] = V(0); });
-    for (int64_t row = first; row < last; ++row) {
-      const T *in = x + row * cols, *g = dy + row * cols;
-      const V r = rstd[row];
-      team.each(cols, [=](int64_t i) { out[i] += V(g[i]) * V(in[i]) * r; });
-    }
+    const int64_t n = cols;
+    const T *in = x + first * n, *g = dy + first * n;
+    const V* scale = rstd + first;
+    sum_lines(team, last - first, n, partial + index * n, [=](int64_t k) {
+      const T *x_line = in + k * n, *dy_line = g + k * n;
+      const V r = scale[k];
+      return [=](int64_t i) { return V(dy_line[i]) * V(x_line[i]) * r; };
+    });
   }
 };
 

@@ -4,6 +4,7 @@
 #include "core/kernels/elementwise/accumulate.h"
 #include "core/kernels/prefetch.h"
 #include "core/math.h"
+#include "core/team.h"
 
 namespace moxie {
 
@@ -18,7 +19,9 @@ template <class T> struct Softmax {
     T* out = y + row * cols;
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
     prefetch(in + cols, cols);
-    if constexpr (sizeof(T) == sizeof(V)) {  // the exponentials are kept in y between the two passes
+    // On the CPU y keeps the exponentials between the two passes; on a GPU writing costs more than computing them
+    // again.
+    if constexpr (sizeof(T) == sizeof(V) && std::is_same_v<Team, SerialTeam>) {
       const V total = team.sum(cols, [=](int64_t i) {
         const V e = math::exp_nonpositive(V(in[i]) - top);
         out[i] = e;

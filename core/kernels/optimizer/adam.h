@@ -7,6 +7,9 @@
 
 namespace moxie {
 
+// What one step makes of an element.
+template <class T> struct AdamStep { T mean, variance, value; };
+
 // m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, w -= lr (m / c1 / (sqrt(v / c2) + epsilon) + decay w)
 // with g the gradient times `*grad_scale` (clipping) and c1, c2 the bias corrections 1 - b^step.
 template <class T> struct AdamWRows {
@@ -22,12 +25,15 @@ template <class T> struct AdamWRows {
     const T *g = part.grad, own_lr = lr * part.lr_scale;
     const T rate = own_lr / correction1, shrink = T(1) - own_lr * part.decay, root = T(1) / math::sqrt(correction2);
     const T b1 = beta1, b2 = beta2, small = epsilon;
-    team.each(part.numel, [=](int64_t i) {
+    const auto step = [=](int64_t i) {
       const T grad = g[i] * scale;
       const T mean = b1 * m[i] + (T(1) - b1) * grad, variance = b2 * v[i] + (T(1) - b2) * grad * grad;
-      m[i] = mean;
-      v[i] = variance;
-      w[i] = w[i] * shrink - rate * mean / (math::sqrt(variance) * root + small);
+      return AdamStep<T>{mean, variance, w[i] * shrink - rate * mean / (math::sqrt(variance) * root + small)};
+    };
+    team.each(part.numel, step, [=](int64_t i, const AdamStep<T>& to) {
+      m[i] = to.mean;
+      v[i] = to.variance;
+      w[i] = to.value;
     });
     renew_copy(team, part);
   }
@@ -47,12 +53,15 @@ template <class T> struct AdamRows {
     T *w = part.value, *m = part.first, *v = part.second;
     const T *g = part.grad, rate = lr * part.lr_scale / correction1, decay = part.decay;
     const T b1 = beta1, b2 = beta2, small = epsilon, root = T(1) / math::sqrt(correction2);
-    team.each(part.numel, [=](int64_t i) {
+    const auto step = [=](int64_t i) {
       const T grad = g[i] * scale + decay * w[i];
       const T mean = b1 * m[i] + (T(1) - b1) * grad, variance = b2 * v[i] + (T(1) - b2) * grad * grad;
-      m[i] = mean;
-      v[i] = variance;
-      w[i] -= rate * mean / (math::sqrt(variance) * root + small);
+      return AdamStep<T>{mean, variance, w[i] - rate * mean / (math::sqrt(variance) * root + small)};
+    };
+    team.each(part.numel, step, [=](int64_t i, const AdamStep<T>& to) {
+      m[i] = to.mean;
+      v[i] = to.variance;
+      w[i] = to.value;
     });
     renew_copy(team, part);
   }

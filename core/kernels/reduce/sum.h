@@ -3,6 +3,7 @@
 #pragma once
 #include "core/dtype.h"
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/reduce/lines.h"
 
 namespace moxie {
 
@@ -22,11 +23,10 @@ template <class T> struct ChunkSum {
       team.once([=] { out[0] = total; });
       return;
     }
-    team.each(cols, [=](int64_t i) { out[i] = V(0); });
-    for (int64_t k = 0; k < last - first; ++k) {
+    sum_lines(team, last - first, cols, out, [=](int64_t k) {
       const T* line = in + k * cols;
-      store_each(team, cols, out, true, [=](int64_t i) { return V(line[i]); });
-    }
+      return [=](int64_t i) { return V(line[i]); };
+    });
   }
 };
 

@@ -60,7 +60,12 @@ template <class T> struct TransposeCopy {
   int64_t stride[max_rank];    // in x
   int64_t y_stride[max_rank];  // of a contiguous y
   static MOXIE_FN int64_t tiles(int64_t n) { return (n + tile - 1) / tile; }
-  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+
+  // A tile: element (j, i) goes from x[from + j + i * step] to y[to + j * apart + i].
+  struct Place {
+    int64_t from, to, step, apart, height, width;
+  };
+  MOXIE_FN Place place(int64_t row) const {
     const int64_t cols = size[rank - 1], step = stride[rank - 1], apart = y_stride[across];
     const int64_t column = row % tiles(cols) * tile;
     int64_t rest = row / tiles(cols), from = column * step, to = column;
@@ -74,10 +79,16 @@ template <class T> struct TransposeCopy {
     const int64_t line = to / apart % size[across];  // of the first line in the tile
     const int64_t height = size[across] - line < tile ? size[across] - line : tile;
     const int64_t width = cols - column < tile ? cols - column : tile;
-    for (int64_t j = 0; j < height; ++j) {
-      const T* in = x + from + j;
-      T* out = y + to + j * apart;
-      team.each(width, [=](int64_t i) { out[i] = in[i * step]; });
+    return {from, to, step, apart, height, width};
+  }
+
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const Place at = place(row);
+    const int64_t step = at.step;
+    for (int64_t j = 0; j < at.height; ++j) {
+      const T* in = x + at.from + j;
+      T* out = y + at.to + j * at.apart;
+      team.each(at.width, [=](int64_t i) { out[i] = in[i * step]; });
     }
   }
 };
