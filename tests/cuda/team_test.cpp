@@ -29,6 +29,19 @@ constexpr int64_t for_a_warp = 1, for_a_block = 1 << 20;
 
 }  // namespace
 
+namespace moxie::testing {
+void launch_too_wide();
+}
+
+TEST_CASE("launches on CUDA: one that is refused is named, with its shape, and the next one works") {
+  MOXIE_NEEDS_CUDA();
+  CHECK_THROWS_WITH_AS(moxie::testing::launch_too_wide(),
+                       "cuda: kernel do_nothing could not be launched, invalid argument (cudaErrorInvalidValue); grid "
+                       "3 x 1 x 1, block 2048 x 1 x 1, 0 bytes of shared memory",
+                       CudaError);
+  CHECK(Array::full({2}, 3, {Dtype::f32, Device::cuda()}).to_vector<float>() == std::vector<float>{3, 3});
+}
+
 TEST_CASE("teams on CUDA: every verb agrees with SerialTeam, and all members see the same") {
   MOXIE_NEEDS_CUDA();
   for (const int64_t cols : {for_a_warp, for_a_block})

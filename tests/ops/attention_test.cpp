@@ -95,6 +95,12 @@ TEST_CASE("attention") {
   }
 }
 
+// The options with their mask where x is.
+AttentionOptions on(const Tensor& x, AttentionOptions options) {
+  options.mask = options.mask.to(x.device());
+  return options;
+}
+
 // Half of the pairs hidden; the queries of the last position see nothing.
 Array half_mask(const Shape& shape) {
   const std::vector<int32_t> drawn = random_indices(shape, 2).to_vector<int32_t>();
@@ -119,7 +125,7 @@ TEST_CASE("attention: window, softcap and mask") {
     run({.covers = "attention(Tensor, Tensor, Tensor, AttentionOptions)",
          .name = fmt::format("window {}, softcap {}, mask {}", c.options.window, c.options.softcap,
                              c.options.mask.defined() ? fmt::format("{}", c.options.mask.shape()) : "none"),
-         .function = [=](std::span<const Tensor> x) { return attention(x[0], x[1], x[2], c.options); },
+         .function = [=](std::span<const Tensor> x) { return attention(x[0], x[1], x[2], on(x[0], c.options)); },
          .reference =
              [=](std::span<const Numbers> x) {
                return attend(c, {x[0], c.time, c.heads, 0, c.head_dim}, {x[1], c.keys, c.kv_heads, 0, c.head_dim},
@@ -144,7 +150,9 @@ TEST_CASE("packed_attention") {
       run({.covers = "packed_attention(Tensor, int64_t, int64_t, AttentionOptions)",
            .name = causal ? "causal" : "full",
            .function =
-               [=](std::span<const Tensor> x) { return packed_attention(x[0], c.heads, c.kv_heads, with.options); },
+               [=](std::span<const Tensor> x) {
+                 return packed_attention(x[0], c.heads, c.kv_heads, on(x[0], with.options));
+               },
            .reference =
                [=](std::span<const Numbers> x) {
                  return attend(with, {x[0], c.time, row, 0, c.head_dim}, {x[0], c.time, row, c.heads, c.head_dim},

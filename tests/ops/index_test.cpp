@@ -92,7 +92,8 @@ TEST_CASE("embedding") {
     Shape weight, index;
   };
   for (const Case& c : {Case{{4, 3}, {}}, Case{{4, 3}, {0}}, Case{{4, 3}, {6}}, Case{{1, 1}, {1}}, Case{{4, 3}, {2, 5}},
-                        Case{{4, 0}, {2}}, Case{{31, 33}, {33, 2}}, Case{{5, 1025}, {17}}, Case{{1023, 17}, {1025}}}) {
+                        Case{{3, 40}, {4100}}, Case{{4, 0}, {2}}, Case{{31, 33}, {33, 2}}, Case{{5, 1025}, {17}},
+                        Case{{1023, 17}, {1025}}}) {
     const Array index = random_indices(c.index, c.weight[0]);
     run({.covers = "embedding(Tensor, Array)",
          .function = [=](std::span<const Tensor> x) { return embedding(x[0], index.to(x[0].device())); },

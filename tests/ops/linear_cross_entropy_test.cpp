@@ -63,7 +63,9 @@ TEST_CASE("linear_cross_entropy") {
     run({.covers = "linear_cross_entropy(Tensor, Tensor, Array, int64_t, int64_t)",
          .name = (c.ignore ? "some ignored, " : "") + std::to_string(c.classes) + " classes",
          .function =
-             [=](std::span<const Tensor> x) { return linear_cross_entropy(x[0], x[1], array, -100, c.logit_bytes); },
+             [=](std::span<const Tensor> x) {
+               return linear_cross_entropy(x[0], x[1], array.to(x[0].device()), -100, c.logit_bytes);
+             },
          .reference = [=](std::span<const Numbers> x) { return reference(c, targets, x); },
          .inputs = {{c.x}, {{c.classes, c.x.cols()}, small}},
          .tolerances = {.bf16 = 2e-2},

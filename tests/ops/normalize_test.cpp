@@ -14,9 +14,9 @@ using namespace moxie::testing;
 
 namespace {
 
-const std::vector<Shape> shapes = {{1},       {0},       {7},        {0, 4},     {3, 0},
-                                   {1, 1},    {5, 1},    {2, 3, 4},  {3, 31},    {33, 33},
-                                   {3, 1023}, {2, 1025}, {17, 1025}, {1025, 17}, {1, 20000}};
+const std::vector<Shape> shapes = {{1},        {0},        {7},        {0, 4},   {3, 0},    {1, 1},
+                                   {5, 1},     {2, 3, 4},  {3, 31},    {33, 33}, {3, 1023}, {2, 1025},
+                                   {17, 1025}, {1025, 17}, {1, 20000}, {2, 300}, {2, 3000}, {2, 6000}};
 
 const double infinity = std::numeric_limits<double>::infinity();
 
