@@ -26,17 +26,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tree=build/gpu
 tests=(core autograd ops nn moe train cuda)
 limit=${MOXIE_CHECK_SECONDS:-200}
+: "${MOXIE_SANITIZE_OPS:=softmax*,rms_norm*,swiglu*,sum*,top_k*,cross_entropy,matmul*,grouped*,attention,embedding*,sort}"
 
 prepare() {
-  local architectures=$1 library program
+  local architectures=$1 library program targets=(train_lm sample_lm "${tests[@]/%/_test}")
+  for program in bench/gpu_*.cpp; do targets+=("$(basename "$program" .cpp)"); done
   cmake --preset cuda -B build/gpu-build -DBUILD_SHARED_LIBS=ON -DMOXIE_ONEDNN=OFF \
     -DMOXIE_CUDA_ARCHITECTURES="$architectures"
-  cmake --build build/gpu-build --parallel "$(nproc)"
+  cmake --build build/gpu-build --parallel "$(nproc)" --target "${targets[@]}"
   rm -rf "$tree"
   mkdir -p "$tree/bin" "$tree/lib"
-  for program in build/gpu-build/bin/*; do
-    strip -o "$tree/bin/${program##*/}" "$program"
-  done
+  for program in "${targets[@]}"; do strip -o "$tree/bin/$program" "build/gpu-build/bin/$program"; done
   library=$(find build/gpu-build -maxdepth 1 -name 'libmoxie.so' | head -1)
   strip --strip-unneeded -o "$tree/lib/libmoxie.so" "$library"
   # What the programs link beside the C and C++ libraries and the toolkit's.
@@ -97,12 +97,18 @@ info() {
   ldd "$tree/bin/core_test" "$tree/lib/libmoxie.so" | grep -E 'not found|cublas|fmt|gomp' | sort -u || true
 }
 
+# The cases that need a GPU, in the binaries whose others prove the CPU's kernels at length.
+on_device=(-tc='*GPU*,*CUDA*')
+
 # All at once: the tests are many small launches, which leave the GPU idle.
 suite() {
-  local name pids=()
+  local name cases pids=()
+  export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
   for name in "${tests[@]}"; do
     [[ -x $tree/bin/${name}_test ]] || continue
-    run "suite-$name" "$tree/bin/${name}_test" -d &
+    cases=()
+    if [[ $name == core || $name == cuda ]]; then cases=("${on_device[@]}"); fi
+    run "suite-$name" "$tree/bin/${name}_test" -d ${cases[@]+"${cases[@]}"} &
     pids+=($!)
   done
   local failed=0 pid
@@ -112,16 +118,17 @@ suite() {
 
 # What the sanitizer slows down a hundredfold: few cases, few sizes. MOXIE_TEST_SMALL skips gradient checks and large rows.
 sanitize() {
-  local tool failed=0 pids=()
-  export MOXIE_TEST_SMALL=1
+  local tool failed=0 pids=() pid
+  export MOXIE_TEST_SMALL=1 OMP_NUM_THREADS=1
   for tool in memcheck racecheck initcheck synccheck; do
-    run "sanitize-$tool-core" compute-sanitizer --tool "$tool" --error-exitcode 9 "$tree/bin/core_test" \
-      -tc='*on a GPU*,*on CUDA*' &
+    local sanitizer=(compute-sanitizer --tool "$tool" --error-exitcode 9)
+    run "sanitize-$tool-core" "${sanitizer[@]}" "$tree/bin/core_test" "${on_device[@]}" -tce='attention*' &
     pids+=($!)
-    run "sanitize-$tool-ops" compute-sanitizer --tool "$tool" --error-exitcode 9 "$tree/bin/ops_test" \
-      -tc="${MOXIE_SANITIZE_OPS:-softmax*,rms_norm*,swiglu*,sum*,top_k*,cross_entropy*,matmul*,grouped*,attention*,embedding*}" &
+    run "sanitize-$tool-attention" "${sanitizer[@]}" "$tree/bin/core_test" -tc='attention on a GPU*' &
     pids+=($!)
-    run "sanitize-$tool-cuda" compute-sanitizer --tool "$tool" --error-exitcode 9 "$tree/bin/cuda_test" -tc='*on CUDA*' &
+    run "sanitize-$tool-cuda" "${sanitizer[@]}" "$tree/bin/cuda_test" "${on_device[@]}" &
+    pids+=($!)
+    run "sanitize-$tool-ops" "${sanitizer[@]}" "$tree/bin/ops_test" -tc="$MOXIE_SANITIZE_OPS" &
     pids+=($!)
   done
   for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
