@@ -9,7 +9,11 @@
 namespace moxie::cuda {
 namespace {
 
-template <class T, int Chunks> __global__ void __launch_bounds__(plain_threads) plain_forward_kernel(Attention p) {
+// Where one block does not need all registers, two can hide each other's waits.
+template <class T> inline constexpr int plain_blocks_at_once = sizeof(Accumulator<T>) == 4 ? 2 : 1;
+
+template <class T, int Chunks>
+__global__ void __launch_bounds__(plain_threads, plain_blocks_at_once<T>) plain_forward_kernel(Attention p) {
   attention_plain_forward<T, Chunks>(p, block_index(), dynamic_shared_memory());
 }
 

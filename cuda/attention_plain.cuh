@@ -116,6 +116,7 @@ MOXIE_DEVICE void multiply_plain(PlainTile<C>& tile, const PlainMemory<C>& memor
     load_plain<plain_chunk>(memory.left, a, first_a, first, head_dim);
     load_plain<plain_chunk>(memory.right, b, first_b, first, head_dim);
     sync_threads();
+    MOXIE_UNROLL_BY_4
     for (int k = 0; k < plain_chunk; ++k) {
       C left[4], right[4];
       MOXIE_UNROLL
@@ -141,6 +142,7 @@ MOXIE_DEVICE void accumulate_plain(C (&out)[4][4 * Chunks], const PlainMemory<C>
   for (int chunk = 0; chunk < Chunks; ++chunk) {
     load_plain<plain_tile>(memory.values, b, first_b, first_column + chunk * plain_tile, head_dim);
     sync_threads();
+    MOXIE_UNROLL_BY_4
     for (int c = 0; c < plain_tile; ++c) {
       C values[4];
       MOXIE_UNROLL

@@ -17,11 +17,13 @@
 #ifdef __CUDACC__
 #define MOXIE_DEVICE __device__ __forceinline__
 #define MOXIE_UNROLL _Pragma("unroll")
+#define MOXIE_UNROLL_BY_4 _Pragma("unroll 4")
 #define MOXIE_DO_NOT_UNROLL _Pragma("unroll 1")
 #else
 #include "cuda/intrinsics_emulated.h"
 #define MOXIE_DEVICE inline
 #define MOXIE_UNROLL
+#define MOXIE_UNROLL_BY_4
 #define MOXIE_DO_NOT_UNROLL
 #endif
 

@@ -160,23 +160,20 @@ TEST_CASE("attention on CUDA, tensor cores: caches, more queries than keys, full
 }
 
 TEST_CASE("attention on CUDA, tensor cores: windows") {
-  for (const int64_t window : {1, 30, 64, 100, 1000}) {
+  for (const int64_t window : {1, 64, 100, 1000}) {
     check_tensor_cores<32>({.heads = 1, .kv_heads = 1, .q_length = 200, .k_length = 260, .window = window});
-    check_tensor_cores<64>({.heads = 1, .kv_heads = 1, .q_length = 150, .k_length = 140, .window = window});
   }
+  check_tensor_cores<64>({.heads = 1, .kv_heads = 1, .q_length = 150, .k_length = 140, .window = 30});
 }
 
 TEST_CASE("attention on CUDA, tensor cores: grouped heads, batches, packed rows") {
-  for (const int64_t kv_heads : {1, 2, 4}) {
-    for (const bool packed : {false, true}) {
-      check_tensor_cores<32>({2, 4, kv_heads, 70, 70, 32, true, packed});
-    }
-  }
-  check_tensor_cores<64>({2, 4, 2, 70, 70, 64, false, true});
+  check_tensor_cores<32>({2, 4, 1, 70, 70, 32, true, true});
+  check_tensor_cores<32>({2, 4, 2, 70, 70, 32, true, false});
+  check_tensor_cores<64>({1, 4, 4, 70, 70, 64, false, true});
 }
 
 TEST_CASE("attention on CUDA, tensor cores: the same bits whenever threads run and copies arrive") {
-  const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 140, .k_length = 150, .head_dim = 64};
+  const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 70, .k_length = 140, .head_dim = 64};
   AttentionCase<bf16> expected(shape);
   forward_on_tensor_cores<64>(expected, {});
   backward_on_tensor_cores<64>(expected, {});
@@ -196,6 +193,7 @@ TEST_CASE("attention on CUDA, warpgroups: lengths, head dimensions, caches, wind
   for (const int64_t length : {1, 64, 127, 130, 300}) {
     check_warpgroups<64>({.heads = 1, .kv_heads = 1, .q_length = length, .k_length = length});
   }
+  check_warpgroups<96>({.heads = 1, .kv_heads = 1, .q_length = 70, .k_length = 300});
   check_warpgroups<128>({.heads = 1, .kv_heads = 1, .q_length = 70, .k_length = 300});
   for (const bool causal : {true, false}) {
     for (const auto& [q, k] : {std::pair{1, 130}, {33, 300}, {140, 65}, {150, 1}, {20, 0}, {0, 20}}) {
@@ -209,7 +207,7 @@ TEST_CASE("attention on CUDA, warpgroups: lengths, head dimensions, caches, wind
 }
 
 TEST_CASE("attention on CUDA, warpgroups: the same bits whenever threads run and copies and products end") {
-  const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 140, .k_length = 400, .head_dim = 64};
+  const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 70, .k_length = 300, .head_dim = 64};
   AttentionCase<bf16> expected(shape);
   forward_on_warpgroups<64>(expected, {});
   backward_on_warpgroups<64>(expected, {});
