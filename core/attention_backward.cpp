@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t query_block = 64;
 constexpr int64_t key_block = 64;
+static_assert(key_block <= most_keys);
 
 // One block of queries of one head, in every layout that the products ask for.
 template <class C> struct QueryBlock {

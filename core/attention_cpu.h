@@ -57,6 +57,9 @@ struct Visibility {
   }
 };
 
+// How many keys a block has at most.
+inline constexpr int64_t most_keys = 128;
+
 // Sets values[j * row + w] to `value` where query + w does not see key first + j, for j < keys and the tile's lanes w;
 // what lanes from `queries` on get does not matter. Returns the first j of which something is hidden, or `keys`.
 template <class C>
@@ -74,18 +77,27 @@ int64_t hide(const Visibility& visibility, int64_t query, int64_t queries, int64
   }
   if (left > 0) hidden = 0;
   if (visibility.mask == nullptr) return hidden;
+  int64_t masked = keys;  // the first j that the mask hides from somebody
   for (int64_t w = 0; w < queries; ++w) {
     const uint8_t* seen = visibility.mask + (query + w) * visibility.mask_stride + first;
-    const void* zero = std::memchr(seen, 0, static_cast<size_t>(keys));
-    if (zero == nullptr) continue;
-    const int64_t from = static_cast<const uint8_t*>(zero) - seen;
-    hidden = std::min(hidden, from);
-    for (int64_t j = from; j < keys; ++j) {
-      C& x = values[j * row + w];
-      x = seen[j] != 0 ? x : value;
-    }
+    const void* zero = std::memchr(seen, 0, static_cast<size_t>(masked));
+    if (zero != nullptr) masked = static_cast<const uint8_t*>(zero) - seen;
   }
-  return hidden;
+  if (masked == keys) return hidden;
+  // Queries along the lanes, as the values are, so that no branch depends on the mask.
+  uint8_t lanes[most_keys * width];
+  std::memset(lanes, 1, sizeof lanes);
+  for (int64_t w = 0; w < queries; ++w) {
+    const uint8_t* seen = visibility.mask + (query + w) * visibility.mask_stride + first;
+    for (int64_t j = masked; j < keys; ++j) lanes[j * width + w] = seen[j];
+  }
+  for (int64_t j = masked; j < keys; ++j) {
+    C* to = values + j * row;
+    const uint8_t* seen = lanes + j * width;
+#pragma omp simd
+    for (int64_t w = 0; w < width; ++w) to[w] = seen[w] != 0 ? to[w] : value;
+  }
+  return std::min(hidden, masked);
 }
 
 // One piece of scratch memory per thread, allocated before a parallel loop so that failing throws there.

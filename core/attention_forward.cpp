@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t query_block = 128;
 constexpr int64_t key_block = 128;
+static_assert(key_block <= most_keys);
 
 // tile_columns queries of one head: their state while the blocks of keys pass by.
 template <class C> struct QueryTile {
