@@ -119,9 +119,9 @@ DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
                               9 * one_expert, 18 * one_expert}) {
     INFO(bytes);
     reset_peak_memory();
-    const int64_t before = cpu_memory().live_bytes;
+    const int64_t before = memory_of(current_device()).live_bytes;
     const Result pieces = run(router, gate, 13, delta, 1, bytes);
-    const int64_t held = cpu_memory().peak_bytes - before;
+    const int64_t held = memory_of(current_device()).peak_bytes - before;
     if (bytes == 1) least = held;
     CHECK(held <= least + bytes + 8 * router.bytes());  // up to eight partial sums of dR
     CHECK(std::abs(pieces.loss - whole.loss) <= 1e-12 * whole.loss);

@@ -197,9 +197,9 @@ DEVICE_TEST_CASE("recomputation gives the same bits in less memory") {
       const Array tokens = random_tokens({4, 40}, 31, 1), targets = random_tokens({4, 40}, 31, 2);
       run(model, tokens, targets, context);  // allocates the gradients
       reset_peak_memory();
-      const int64_t before = cpu_memory().live_bytes;
+      const int64_t before = memory_of(current_device()).live_bytes;
       steps.push_back(run(model, tokens, targets, context));
-      peaks.push_back(cpu_memory().peak_bytes - before);
+      peaks.push_back(memory_of(current_device()).peak_bytes - before);
     }
     CHECK(same_bits(steps[0].loss, steps[1].loss));
     for (size_t i = 0; i < steps[0].grads.size(); ++i) CHECK(same_bits(steps[0].grads[i], steps[1].grads[i]));
