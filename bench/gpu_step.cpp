@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "autograd/profile.h"
 #include "bench/timing.h"
 #include "core/storage.h"
 #include "moe/language_model.h"
@@ -147,6 +148,7 @@ int main(int argc, char** argv) try {
   int rounds = 5, steps = 10;
   int64_t batch = 0, micro_batches = 1;
   double peak = 989;
+  int profiled = 0;
   bool json = false, with_erc = false, erc_share = false, unverified = false;
   CLI::App app{"Times whole training steps of the language model on a GPU"};
   app.add_option("--shape", shape_name, "tiny, small, dense124m or erc3b")->capture_default_str();
@@ -159,6 +161,7 @@ int main(int argc, char** argv) try {
   app.add_option("--peak", peak, "TFLOP/s of the device's matmuls, for the MFU")->capture_default_str();
   app.add_flag("--erc", with_erc, "with the ERC loss");
   app.add_flag("--erc-share", erc_share, "time the step without and with the ERC loss, and print its share");
+  app.add_option("--profile", profiled, "then time so many steps op by op, and print the table");
   app.add_flag("--unverified", unverified, "don't compare a small model with the CPU first");
   app.add_flag("--json", json, "one JSON object instead of a table");
   CLI11_PARSE(app, argc, argv);
@@ -191,8 +194,22 @@ int main(int argc, char** argv) try {
     const double with = trainer.seconds(rounds, steps, micro_batches);
     result["erc_ms"] = (with - seconds) * 1e3;
     result["erc_share"] = (with - seconds) / seconds;
-    // ERC's cost has no tokens in it, so its share of a longer step follows from the two.
-    result["erc_share_at_512k_tokens"] = (with - seconds) / (seconds * 524288 / tokens);
+    // ERC's cost has no tokens in it. That of a longer step is its micro-batches' and once the optimizer's.
+    trainer.set_erc(false);
+    const double each =
+        (trainer.seconds(rounds, steps, 2 * micro_batches) - seconds) / static_cast<double>(micro_batches);
+    const double fixed = seconds - each * static_cast<double>(micro_batches);
+    result["micro_batch_ms"] = each * 1e3;
+    for (const double step_tokens : {65536.0, 524288.0, 3e6})
+      result[fmt::format("erc_share_at_{:.0f}k_tokens", step_tokens / 1000)] =
+          (with - seconds) / (fixed + each * step_tokens / static_cast<double>(shape.batch * shape.time));
+  }
+  if (profiled > 0) {
+    trainer.set_erc(with_erc || erc_share);
+    const Profiler profiler(device);
+    for (int i = 0; i < profiled; ++i) trainer.step(micro_batches);
+    trainer.loss();
+    fmt::print("{}\n", profiler.table());
   }
   if (json)
     fmt::print("{}\n", result.dump());

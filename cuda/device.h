@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "cuda/index_errors.h"
@@ -41,7 +42,9 @@ struct DeviceState {
   Properties properties;
   std::string name;
   std::atomic<int64_t> live_bytes{0}, peak_bytes{0};
-  std::mutex copying;  // guards staging
+  std::mutex caching;                                                 // guards small_blocks
+  std::unordered_map<int64_t, std::vector<std::byte*>> small_blocks;  // free ones, by their size
+  std::mutex copying;                                                 // guards staging
   Staging staging;
 };
 

@@ -10,6 +10,9 @@ namespace moxie::cuda {
 namespace {
 
 constexpr double mebibyte = 1048576.0;
+// Blocks up to this size are kept here when they are free: asking the pool takes as long as a launch, and a step has
+// hundreds of them. What is on the stream is in order, so a block may be used again at once.
+constexpr int64_t small_block = 1 << 20;
 
 [[noreturn]] void throw_out_of_memory(const DeviceState& s, int64_t bytes) {
   size_t free = 0, total = 0;
@@ -21,8 +24,29 @@ constexpr double mebibyte = 1048576.0;
       static_cast<double>(free) / mebibyte, static_cast<double>(total) / mebibyte));
 }
 
+std::byte* take_small_block(DeviceState& s, int64_t bytes) {
+  const std::lock_guard lock(s.caching);
+  const auto found = s.small_blocks.find(bytes);
+  if (found == s.small_blocks.end() || found->second.empty()) return nullptr;
+  std::byte* const data = found->second.back();
+  found->second.pop_back();
+  return data;
+}
+
+void count_as_live(DeviceState& s, int64_t bytes) {
+  const int64_t live = s.live_bytes.fetch_add(bytes) + bytes;
+  for (int64_t peak = s.peak_bytes.load(); live > peak && !s.peak_bytes.compare_exchange_weak(peak, live);) {
+  }
+}
+
 void release(DeviceState& s) {
   MOXIE_CUDA_CHECK(cudaSetDevice(s.index));
+  {
+    const std::lock_guard lock(s.caching);
+    for (auto& [bytes, blocks] : s.small_blocks)
+      for (std::byte* block : blocks) MOXIE_CUDA_CHECK(cudaFreeAsync(block, s.stream));
+    s.small_blocks.clear();
+  }
   MOXIE_CUDA_CHECK(cudaStreamSynchronize(s.stream));
   MOXIE_CUDA_CHECK(cudaMemPoolTrimTo(s.pool, 0));
 }
@@ -31,6 +55,12 @@ void release(DeviceState& s) {
 
 std::byte* allocate(int device, int64_t bytes) {
   DeviceState& s = state(device);
+  if (bytes <= small_block) {
+    if (std::byte* const block = take_small_block(s, bytes)) {
+      count_as_live(s, bytes);
+      return block;
+    }
+  }
   void* data = nullptr;
   cudaError_t error = cudaMallocFromPoolAsync(&data, static_cast<size_t>(bytes), s.pool, s.stream);
   if (error == cudaErrorMemoryAllocation) {
@@ -43,9 +73,7 @@ std::byte* allocate(int device, int64_t bytes) {
     }
   }
   check(error, "cudaMallocFromPoolAsync");
-  const int64_t live = s.live_bytes.fetch_add(bytes) + bytes;
-  for (int64_t peak = s.peak_bytes.load(); live > peak && !s.peak_bytes.compare_exchange_weak(peak, live);) {
-  }
+  count_as_live(s, bytes);
   return static_cast<std::byte*>(data);
 }
 
@@ -54,6 +82,11 @@ void free(int device, std::byte* data, int64_t bytes) noexcept {
   try {
     DeviceState& s = state(device);
     s.live_bytes.fetch_sub(bytes);
+    if (bytes <= small_block) {
+      const std::lock_guard lock(s.caching);
+      s.small_blocks[bytes].push_back(data);
+      return;
+    }
     if (cudaFreeAsync(data, s.stream) != cudaSuccess) cudaGetLastError();
   } catch (...) {
   }
