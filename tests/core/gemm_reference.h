@@ -10,7 +10,11 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/gemm.h"
 #include "core/parallel.h"
+#ifdef MOXIE_CUDA
+#include "core/cuda.h"
+#endif
 
 namespace moxie {
 
@@ -42,6 +46,7 @@ struct Data {
     if (dtype == Dtype::f64) return f64.data();
     return dtype == Dtype::f32 ? static_cast<void*>(f32.data()) : static_cast<void*>(half.data());
   }
+  int64_t bytes() const { return static_cast<int64_t>(f64.size() * 8 + f32.size() * 4 + half.size() * 2); }
   // Fills rows of `cols` elements and leaves the padding between them NaN.
   void fill(int64_t first, int64_t rows, int64_t cols, int64_t ld, std::mt19937& random) {
     std::normal_distribution<double> normal;
@@ -65,8 +70,42 @@ struct View {
   double operator()(int64_t i, int64_t j) const { return data.get(first + (transposed ? j * ld + i : i * ld + j)); }
 };
 
+// f(g) on the device, with A, B and C there: c receives C.
+template <class G, class F> void run_on(Device device, G g, Data& a, Data& b, Data& c, F f) {
+  g.a = a.data();
+  g.b = b.data();
+  g.c = c.data();
+  if (device.is_cpu()) return f(device, g);
+#ifdef MOXIE_CUDA
+  struct Copy {
+    int device;
+    int64_t bytes;
+    std::byte* data;
+    Copy(Device on, const void* from, int64_t size)
+        : device(on.index), bytes(size), data(cuda::allocate(device, std::max<int64_t>(bytes, 1))) {
+      if (bytes > 0) cuda::copy_to_device(device, data, from, bytes);
+    }
+    ~Copy() { cuda::free(device, data, std::max<int64_t>(bytes, 1)); }
+  };
+  const Copy on_a(device, g.a, a.bytes()), on_b(device, g.b, b.bytes()), on_c(device, g.c, c.bytes());
+  g.a = on_a.data;
+  g.b = on_b.data;
+  g.c = on_c.data;
+  if constexpr (requires { g.offsets; }) {
+    const Copy offsets(device, g.offsets, (g.groups + 1) * static_cast<int64_t>(sizeof(int32_t)));
+    g.offsets = reinterpret_cast<const int32_t*>(offsets.data);
+    f(device, g);
+  } else {
+    f(device, g);
+  }
+  if (c.bytes() > 0) cuda::copy_to_host(device.index, c.data(), on_c.data, c.bytes());
+#endif
+}
+
 // The number of elements of C [m, n] that differ from old + A B by more than the dtype allows, summed in Sum.
-template <class Sum> int64_t count_wrong_in(int64_t m, int64_t n, int64_t k, View a, View b, View c, const View* old) {
+// `rounding` is what an f32 sum may lose of its terms' size.
+template <class Sum>
+int64_t count_wrong_in(int64_t m, int64_t n, int64_t k, View a, View b, View c, const View* old, double rounding) {
   const bool f64 = a.data.dtype == Dtype::f64;
   std::vector<Sum> sums(static_cast<size_t>(n)), sizes(static_cast<size_t>(n));
   std::vector<double> all_b(static_cast<size_t>(k * n));
@@ -94,17 +133,21 @@ template <class Sum> int64_t count_wrong_in(int64_t m, int64_t n, int64_t k, Vie
       // bf16 keeps 8 significant bits: half a unit in the last place is at most 2^-8 of the value.
       const Sum store = c.data.dtype == Dtype::bf16 ? Sum(0x1.01p-8) * std::abs(sum[j]) : Sum(0);
       const Sum error = std::abs(static_cast<Sum>(c(i, j)) - sum[j]);
-      if (!(error <= store + (f64 ? Sum(1e-13) : Sum(1e-6)) * size[j])) ++wrong;
+      if (!(error <= store + (f64 ? Sum(1e-13) : Sum(rounding)) * size[j])) ++wrong;
     }
   }
   return wrong;
 }
 
 // The same in a type in which the sum is exact beside the dtype's.
-inline int64_t count_wrong(int64_t m, int64_t n, int64_t k, View a, View b, View c, const View* old) {
-  return a.data.dtype == Dtype::f64 ? count_wrong_in<long double>(m, n, k, a, b, c, old)
-                                    : count_wrong_in<double>(m, n, k, a, b, c, old);
+inline int64_t count_wrong(int64_t m, int64_t n, int64_t k, View a, View b, View c, const View* old,
+                           double rounding = 1e-6) {
+  return a.data.dtype == Dtype::f64 ? count_wrong_in<long double>(m, n, k, a, b, c, old, rounding)
+                                    : count_wrong_in<double>(m, n, k, a, b, c, old, rounding);
 }
+
+// Tensor cores cut sums off where a CPU rounds them.
+inline double rounding_on(Device device) { return device.is_cpu() ? 1e-6 : 4e-6; }
 
 // The number of elements outside of C that are no longer NaN.
 inline int64_t count_touched(const Data& c, int64_t first, int64_t m, int64_t n, int64_t ldc) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/core/gemm_reference.h"
+#include "tests/device.h"
 
 using namespace moxie;
 
@@ -44,20 +45,27 @@ void verify(Gemm g, int64_t padding, bool share_a = false, bool share_b = false)
     if (g.accumulate) c.fill(i * g.stride_c, g.m, g.n, g.ldc, random);
   }
   const Data before = c;
-  g.a = a.data();
-  g.b = b.data();
-  g.c = c.data();
-  gemm(Device::cpu(), g);
-  int64_t wrong = 0, touched = 0;
-  for (int64_t i = 0; i < g.batch; ++i) {
-    const View old{before, i * g.stride_c, g.ldc};
-    wrong += count_wrong(g.m, g.n, g.k, View{a, i * g.stride_a, g.lda, g.transpose_a},
-                         View{b, i * g.stride_b, g.ldb, g.transpose_b}, View{c, i * g.stride_c, g.ldc},
-                         g.accumulate ? &old : nullptr);
-    touched += count_touched(c, i * g.stride_c, g.m, g.n, g.ldc);
+  for (const Device device : testing::devices()) {
+    CAPTURE(device.name());
+    c = before;
+    run_on(device, g, a, b, c, [](Device where, const Gemm& call) { gemm(where, call); });
+    int64_t wrong = 0, touched = 0;
+    for (int64_t i = 0; i < g.batch; ++i) {
+      const View old{before, i * g.stride_c, g.ldc};
+      wrong += count_wrong(g.m, g.n, g.k, View{a, i * g.stride_a, g.lda, g.transpose_a},
+                           View{b, i * g.stride_b, g.ldb, g.transpose_b}, View{c, i * g.stride_c, g.ldc},
+                           g.accumulate ? &old : nullptr, rounding_on(device));
+      touched += count_touched(c, i * g.stride_c, g.m, g.n, g.ldc);
+    }
+    CHECK(wrong == 0);
+    CHECK(touched == 0);
+    if (device.is_cuda()) {
+      const Data first = c;
+      c = before;
+      run_on(device, g, a, b, c, [](Device where, const Gemm& call) { gemm(where, call); });
+      CHECK(c.same_bits(first));
+    }
   }
-  CHECK(wrong == 0);
-  CHECK(touched == 0);
 }
 
 template <class F> void for_all_forms(F f) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/core/gemm_reference.h"
+#include "tests/device.h"
 
 using namespace moxie;
 
@@ -43,27 +44,36 @@ void verify_grouped(GroupedGemm g, const std::vector<int32_t>& load, int64_t n, 
   }
   if (g.accumulate) c.fill(2 * g.ldc, offsets.back() - 2, n, g.ldc, random);
   const Data before = c;
-  g.a = a.data();
-  g.b = b.data();
-  g.c = c.data();
-  grouped_gemm(Device::cpu(), g);
-  int64_t wrong = 0;
-  for (int64_t i = 0; i < g.groups; ++i) {
-    const int64_t first = offsets[static_cast<size_t>(i)];
-    const View old{before, first * g.ldc, g.ldc};
-    wrong += count_wrong(load[static_cast<size_t>(i)], n, k, View{a, first * g.lda, g.lda},
-                         View{b, i * g.stride_b, g.ldb, g.transpose_b}, View{c, first * g.ldc, g.ldc},
-                         g.accumulate ? &old : nullptr);
-  }
-  CHECK(wrong == 0);
-  CHECK(count_touched(c, 0, slots, n, g.ldc) == 0);
-  int64_t outside = 0;
-  for (int64_t j = 0; j < n; ++j) {
-    for (const int64_t row : {int64_t{0}, int64_t{1}, slots - 3, slots - 1}) {
-      outside += std::isnan(c.get(row * g.ldc + j)) ? 0 : 1;
+  for (const Device device : testing::devices()) {
+    CAPTURE(device.name());
+    const auto run = [&] {
+      c = before;
+      run_on(device, g, a, b, c, [](Device where, const GroupedGemm& call) { grouped_gemm(where, call); });
+    };
+    run();
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < g.groups; ++i) {
+      const int64_t first = offsets[static_cast<size_t>(i)];
+      const View old{before, first * g.ldc, g.ldc};
+      wrong += count_wrong(load[static_cast<size_t>(i)], n, k, View{a, first * g.lda, g.lda},
+                           View{b, i * g.stride_b, g.ldb, g.transpose_b}, View{c, first * g.ldc, g.ldc},
+                           g.accumulate ? &old : nullptr, rounding_on(device));
+    }
+    CHECK(wrong == 0);
+    CHECK(count_touched(c, 0, slots, n, g.ldc) == 0);
+    int64_t outside = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      for (const int64_t row : {int64_t{0}, int64_t{1}, slots - 3, slots - 1}) {
+        outside += std::isnan(c.get(row * g.ldc + j)) ? 0 : 1;
+      }
+    }
+    CHECK(outside == 0);
+    if (device.is_cuda()) {
+      const Data first = c;
+      run();
+      CHECK(c.same_bits(first));
     }
   }
-  CHECK(outside == 0);
 }
 
 void verify_grouped_weight(GroupedGemmWeight g, const std::vector<int32_t>& load, int64_t m, int64_t n,
@@ -86,20 +96,30 @@ void verify_grouped_weight(GroupedGemmWeight g, const std::vector<int32_t>& load
     for (int64_t i = 0; i < g.groups; ++i) c.fill(i * g.stride_c, m, n, g.ldc, random);
   }
   const Data before = c;
-  g.a = a.data();
-  g.b = b.data();
-  g.c = c.data();
-  grouped_gemm_weight(Device::cpu(), g);
-  int64_t wrong = 0, touched = 0;
-  for (int64_t i = 0; i < g.groups; ++i) {
-    const int64_t first = offsets[static_cast<size_t>(i)];
-    const View old{before, i * g.stride_c, g.ldc};
-    wrong += count_wrong(m, n, load[static_cast<size_t>(i)], View{a, first * g.lda, g.lda, true},
-                         View{b, first * g.ldb, g.ldb}, View{c, i * g.stride_c, g.ldc}, g.accumulate ? &old : nullptr);
-    touched += count_touched(c, i * g.stride_c, m, n, g.ldc);
+  for (const Device device : testing::devices()) {
+    CAPTURE(device.name());
+    const auto run = [&] {
+      c = before;
+      run_on(device, g, a, b, c, [](Device where, const GroupedGemmWeight& call) { grouped_gemm_weight(where, call); });
+    };
+    run();
+    int64_t wrong = 0, touched = 0;
+    for (int64_t i = 0; i < g.groups; ++i) {
+      const int64_t first = offsets[static_cast<size_t>(i)];
+      const View old{before, i * g.stride_c, g.ldc};
+      wrong += count_wrong(m, n, load[static_cast<size_t>(i)], View{a, first * g.lda, g.lda, true},
+                           View{b, first * g.ldb, g.ldb}, View{c, i * g.stride_c, g.ldc}, g.accumulate ? &old : nullptr,
+                           rounding_on(device));
+      touched += count_touched(c, i * g.stride_c, m, n, g.ldc);
+    }
+    CHECK(wrong == 0);
+    CHECK(touched == 0);
+    if (device.is_cuda()) {
+      const Data first = c;
+      run();
+      CHECK(c.same_bits(first));
+    }
   }
-  CHECK(wrong == 0);
-  CHECK(touched == 0);
 }
 
 }  // namespace
@@ -122,6 +142,12 @@ TEST_CASE("grouped_gemm: empty groups, one group with everything, uneven groups"
     }
     verify_grouped({.dtype = types.dtype, .out_dtype = types.out, .transpose_b = true}, {40, 0, 3}, 1100, 20, 0);
     verify_grouped({.dtype = types.dtype, .out_dtype = types.out}, {40, 0, 3}, 7, 0, 2);
+    // what a GPU's tensor cores need: everything in multiples of 8
+    for (int form = 0; form < 4; ++form) {
+      verify_grouped(
+          {.dtype = types.dtype, .out_dtype = types.out, .transpose_b = (form & 1) != 0, .accumulate = (form & 2) != 0},
+          {0, 150, 0, 1, 33}, 264, 136, 8);
+    }
   }
 }
 
@@ -140,6 +166,10 @@ TEST_CASE("grouped_gemm_weight: empty groups, one group with everything, uneven 
     }
     verify_grouped_weight({.dtype = types.dtype, .out_dtype = types.out}, {0, 6000, 40}, 24, 30, 0);
     verify_grouped_weight({.dtype = types.dtype, .out_dtype = types.out}, {33, 2}, 270, 530, 0);
+    for (const bool accumulate : {false, true}) {
+      verify_grouped_weight({.dtype = types.dtype, .out_dtype = types.out, .accumulate = accumulate},
+                            {0, 150, 0, 1, 33}, 136, 264, 8);
+    }
   }
 }
 
