@@ -60,7 +60,7 @@ struct StoreSwiGluBackward {
 
   template <class Multiply> MOXIE_DEVICE void store(const GroupTile& tile, typename Multiply::Sums& sums) const {
     constexpr int across = Multiply::cols8 / 4, count = Multiply::rows16 * 2 * across;
-    constexpr int ahead = 2;  // reads that are under way; as many as registers allow
+    constexpr int ahead = Multiply::cols8 > 16 ? 1 : 2;  // reads that are under way: what registers allow
     const int first_col = tile.col + Multiply::first_col();
     Place place{tile, tile.row + Multiply::first_row() + lane_index() / 4, first_col + 8 * (lane_index() % 4)};
     Read under_way[ahead];
