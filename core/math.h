@@ -228,10 +228,11 @@ MOXIE_FN float erf(float x) {
 }
 MOXIE_FN double erf(double x) { return ::erf(x); }
 
-// 1 / (1 + exp(-x)) within 4 ulp, accurate far below zero too; exactly 0 and 1 at the ends.
+// 1 / (1 + exp(-x)) within 4 ulp, accurate far below zero too; exactly 0 and 1 at the ends. On CUDA by the fast
+// exponential: within 4 ulp for |x| < 4, 1e-5 at -88.
 MOXIE_FN float sigmoid(float x) {
 #ifdef __CUDA_ARCH__
-  return __fdividef(1.0f, 1.0f + ::expf(-x));
+  return __fdividef(1.0f, 1.0f + __expf(-x));
 #else
   const float e = exp_nonpositive(-abs(x));
   return (x < 0.0f ? e : 1.0f) / (1.0f + e);
@@ -278,7 +279,7 @@ MOXIE_FN Normal normal(float x) {
   q = q * t + 1.0f;
   const bool far = t > 14.42f;  // where both are below the smallest float
 #ifdef __CUDA_ARCH__
-  const float e = ::expf(-0.5f * (x * x)), tail = far ? 0.0f : e * __fdividef(p, q);
+  const float e = __expf(-0.5f * (x * x)), tail = far ? 0.0f : e * __fdividef(p, q);
 #else
   const float e = detail::exp_bounded(-0.5f * (x * x)), tail = far ? 0.0f : e * (p / q);
 #endif

@@ -10,7 +10,6 @@
 
 namespace moxie {
 
-MOXIE_CUDA_FLOATS(ChunkSum);
 MOXIE_CUDA_FLOATS(Expand);
 MOXIE_CUDA_WIDE_FLOATS(ScaleTotal);
 MOXIE_CUDA_FLOATS(ChunkSquares);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Softmax and RMSNorm of rows that fit into registers. The formulas stand above the kernels in core/kernels/normalize.
+// Softmax, RMSNorm and cross entropy of rows that fit into registers. The formulas stand above the kernels in
+// core/kernels/normalize and core/kernels/loss.
+#include "core/kernels/loss/cross_entropy.h"
 #include "core/kernels/normalize/rms_norm.h"
 #include "core/kernels/normalize/softmax.h"
 #include "cuda/tuned/held_rows.cuh"
@@ -10,107 +12,123 @@ namespace {
 template <class V> constexpr V infinity = std::numeric_limits<V>::infinity();
 
 struct HeldSoftmax {
-  template <int count, class T, class Team>
+  template <int packs, class T, class Team>
   static __device__ __forceinline__ void run(const Softmax<T>& kernel, Team team, int64_t row) {
     using V = Accumulator<T>;
-    const T* in = kernel.x + row * kernel.cols;
-    T* out = kernel.y + row * kernel.cols;
-    HeldRow<Team, V, count> x(
-        team, kernel.cols, [=](int64_t i) { return V(in[i]); }, -infinity<V>);
+    const int n = static_cast<int>(kernel.cols);
+    HeldRow<Team, T, packs> x;
+    x.read(team, n, kernel.x + row * n, -infinity<V>);
     const V top = x.max(team);
-    x.apply([=](V value) { return math::exp_nonpositive(value - top); });
     // beyond the row: exp(-inf) = 0, or NaN where the whole row is -inf, as the row's own elements are then
-    const V scale = V(1) / x.sum(team, [](V e) { return e; });
-    x.each(team, kernel.cols, [=](int64_t i, V e) { out[i] = static_cast<T>(e * scale); });
+    x.apply([=](V value) { return math::exp_nonpositive(value - top); });
+    const V scale = V(1) / x.sum(team, [&](int k) { return x.value[k]; });
+    x.apply([=](V e) { return e * scale; });
+    x.write(team, n, kernel.y + row * n);
   }
 };
 
 struct HeldLogSoftmax {
-  template <int count, class T, class Team>
+  template <int packs, class T, class Team>
   static __device__ __forceinline__ void run(const LogSoftmax<T>& kernel, Team team, int64_t row) {
     using V = Accumulator<T>;
-    const T* in = kernel.x + row * kernel.cols;
-    T* out = kernel.y + row * kernel.cols;
-    HeldRow<Team, V, count> x(
-        team, kernel.cols, [=](int64_t i) { return V(in[i]); }, -infinity<V>);
+    const int n = static_cast<int>(kernel.cols);
+    HeldRow<Team, T, packs> x;
+    x.read(team, n, kernel.x + row * n, -infinity<V>);
     const V top = x.max(team);
     x.apply([=](V value) { return value - top; });
-    const V log_total = math::log(x.sum(team, [](V value) { return math::exp_nonpositive(value); }));
-    x.each(team, kernel.cols, [=](int64_t i, V value) { out[i] = static_cast<T>(value - log_total); });
+    const V log_total = math::log(x.sum(team, [&](int k) { return math::exp_nonpositive(x.value[k]); }));
+    x.apply([=](V value) { return value - log_total; });
+    x.write(team, n, kernel.y + row * n);
   }
 };
 
-// Two numbers of each element, of which a product is summed.
-template <class V> struct Two { V first, second; };
-
 struct HeldSoftmaxBackward {
-  template <int count, class T, class Team>
+  template <int packs, class T, class Team>
   static __device__ __forceinline__ void run(const SoftmaxBackward<T>& kernel, Team team, int64_t row) {
     using V = Accumulator<T>;
-    const T *p = kernel.y + row * kernel.cols, *g = kernel.dy + row * kernel.cols;
-    T* out = kernel.dx + row * kernel.cols;
-    const HeldRow<Team, Two<V>, count> held(
-        team, kernel.cols,
-        [=](int64_t i) {
-          return Two<V>{V(p[i]), V(g[i])};
-        },
-        Two<V>{V(0), V(0)});
-    const V dot = held.sum(team, [](Two<V> at) { return at.first * at.second; });
-    const bool add = kernel.accumulate;
-    held.each(team, kernel.cols, [=](int64_t i, Two<V> at) { store(out[i], at.first * (at.second - dot), add); });
+    const int n = static_cast<int>(kernel.cols);
+    HeldRow<Team, T, packs> p, g;
+    p.read(team, n, kernel.y + row * n, V(0));
+    g.read(team, n, kernel.dy + row * n, V(0));
+    const V dot = p.sum(team, [&](int k) { return p.value[k] * g.value[k]; });
+#pragma unroll
+    for (int k = 0; k < p.count; ++k) p.value[k] *= g.value[k] - dot;
+    p.write(team, n, kernel.dx + row * n, kernel.accumulate);
   }
 };
 
 struct HeldRmsNorm {
-  template <int count, class T, class Team>
+  template <int packs, class T, class Team>
   static __device__ __forceinline__ void run(const RmsNorm<T>& kernel, Team team, int64_t row) {
     using V = Accumulator<T>;
-    const T* in = kernel.x + row * kernel.cols;
-    T* out = kernel.y + row * kernel.cols;
-    const V* w = kernel.weight;
+    const int n = static_cast<int>(kernel.cols);
+    HeldRow<Team, T, packs> x;
+    x.read(team, n, kernel.x + row * n, V(0));
+    const V squares = x.sum(team, [&](int k) { return x.value[k] * x.value[k]; });
+    const V scale = V(1) / math::sqrt(squares / V(n) + kernel.epsilon);
+    x.apply([=](V value) { return value * scale; });
+    x.multiply(team, n, kernel.weight);
+    x.write(team, n, kernel.y + row * n);
     V* r = kernel.rstd + row;
-    const HeldRow<Team, V, count> x(
-        team, kernel.cols, [=](int64_t i) { return V(in[i]); }, V(0));
-    const V squares = x.sum(team, [](V value) { return value * value; });
-    const V scale = V(1) / math::sqrt(squares / V(kernel.cols) + kernel.epsilon);
-    x.each(team, kernel.cols, [=](int64_t i, V value) { out[i] = static_cast<T>(value * scale * w[i]); });
     team.once([=] { *r = scale; });
   }
 };
 
-// Holds x and g = dy w.
 struct HeldRmsNormBackward {
-  template <int count, class T, class Team>
+  template <int packs, class T, class Team>
   static __device__ __forceinline__ void run(const RmsNormBackward<T>& kernel, Team team, int64_t row) {
     using V = Accumulator<T>;
-    const T *in = kernel.x + row * kernel.cols, *upstream = kernel.dy + row * kernel.cols;
-    T* out = kernel.dx + row * kernel.cols;
-    const V* w = kernel.weight;
+    const int n = static_cast<int>(kernel.cols);
+    HeldRow<Team, T, packs> x, g;
+    x.read(team, n, kernel.x + row * n, V(0));
+    g.read(team, n, kernel.dy + row * n, V(0));
+    g.multiply(team, n, kernel.weight);
     const V r = kernel.rstd[row];
-    const HeldRow<Team, Two<V>, count> held(
-        team, kernel.cols,
-        [=](int64_t i) {
-          return Two<V>{V(in[i]), V(upstream[i]) * w[i]};
-        },
-        Two<V>{V(0), V(0)});
-    const V dot = held.sum(team, [](Two<V> at) { return at.first * at.second; });
-    const V pull = dot * r * r / V(kernel.cols);
-    const bool add = kernel.accumulate;
-    held.each(team, kernel.cols, [=](int64_t i, Two<V> at) { store(out[i], r * (at.second - at.first * pull), add); });
+    const V dot = x.sum(team, [&](int k) { return x.value[k] * g.value[k]; });
+    const V pull = dot * r * r / V(n);
+#pragma unroll
+    for (int k = 0; k < x.count; ++k) g.value[k] = r * (g.value[k] - x.value[k] * pull);
+    g.write(team, n, kernel.dx + row * n, kernel.accumulate);
+  }
+};
+
+struct HeldCrossEntropy {
+  template <int packs, class T, class Team>
+  static __device__ __forceinline__ void run(const CrossEntropy<T>& kernel, Team team, int64_t row) {
+    using V = Accumulator<T>;
+    const int n = static_cast<int>(kernel.cols);
+    const T* in = kernel.x + row * n;
+    HeldRow<Team, T, packs> x;
+    x.read(team, n, in, -infinity<V>);
+    const V top = x.max(team);
+    const V total = x.sum(team, [&](int k) { return math::exp_nonpositive(x.value[k] - top); });
+    const V value = top + math::log(total);
+    const int32_t target = kernel.targets[row];
+    const bool counts = target != kernel.ignored;
+    V *lse = kernel.lse + row, *loss = kernel.loss + row, *counted = kernel.counted + row;
+    team.once([=] {
+      *lse = value;
+      *loss = counts ? value - V(in[target]) : V(0);
+      *counted = counts ? V(1) : V(0);
+    });
   }
 };
 
 }  // namespace
 
-MOXIE_HELD_ROWS(HeldSoftmax, 32, Softmax<float>)
-MOXIE_HELD_ROWS(HeldSoftmax, 32, Softmax<bf16>)
-MOXIE_HELD_ROWS(HeldLogSoftmax, 32, LogSoftmax<float>)
-MOXIE_HELD_ROWS(HeldLogSoftmax, 32, LogSoftmax<bf16>)
-MOXIE_HELD_ROWS(HeldSoftmaxBackward, 16, SoftmaxBackward<float>)
-MOXIE_HELD_ROWS(HeldSoftmaxBackward, 16, SoftmaxBackward<bf16>)
-MOXIE_HELD_ROWS(HeldRmsNorm, 32, RmsNorm<float>)
-MOXIE_HELD_ROWS(HeldRmsNorm, 32, RmsNorm<bf16>)
-MOXIE_HELD_ROWS(HeldRmsNormBackward, 16, RmsNormBackward<float>)
-MOXIE_HELD_ROWS(HeldRmsNormBackward, 16, RmsNormBackward<bf16>)
+// In the place of the generic kernel; `packed` says what must lie at multiples of 16 bytes.
+#define MOXIE_HELD_ROWS(Held, most, Kernel, T, ...)                                                 \
+  template <> void for_rows(int device, const Kernel<T>& kernel, int64_t rows, int64_t cols) {      \
+    launch_held<T, Held, most>(device, kernel, rows, cols, is_packed<T>(kernel.cols, __VA_ARGS__)); \
+  }
+#define MOXIE_HELD_FLOATS(Held, most, Kernel, ...)        \
+  MOXIE_HELD_ROWS(Held, most, Kernel, float, __VA_ARGS__) \
+  MOXIE_HELD_ROWS(Held, most, Kernel, bf16, __VA_ARGS__)
+MOXIE_HELD_FLOATS(HeldSoftmax, 32, Softmax, kernel.x, kernel.y)
+MOXIE_HELD_FLOATS(HeldLogSoftmax, 32, LogSoftmax, kernel.x, kernel.y)
+MOXIE_HELD_FLOATS(HeldSoftmaxBackward, 16, SoftmaxBackward, kernel.y, kernel.dy, kernel.dx)
+MOXIE_HELD_FLOATS(HeldRmsNorm, 32, RmsNorm, kernel.x, kernel.y, kernel.weight)
+MOXIE_HELD_FLOATS(HeldRmsNormBackward, 16, RmsNormBackward, kernel.x, kernel.dy, kernel.dx, kernel.weight)
+MOXIE_HELD_FLOATS(HeldCrossEntropy, 32, CrossEntropy, kernel.x)
 
 }  // namespace moxie::cuda
