@@ -94,7 +94,7 @@ void ops(Dtype dtype, int64_t rows, int64_t cols) {
                  bandwidth, bandwidth / copy_bandwidth);
   };
   backward("silu, backward", 3, [](const Tensor& t) { return silu(t); });
-  backward("rms_norm, backward", 5, [&](const Tensor& t) { return rms_norm(t, weight); });
+  backward("rms_norm, backward", 3, [&](const Tensor& t) { return rms_norm(t, weight); });
   backward("softmax, backward", 3, [](const Tensor& t) { return softmax(t); });
 }
 

@@ -52,6 +52,7 @@ TEST_CASE_TEMPLATE("Array on a GPU: there and back, copies, zeros, fill, slices"
   MOXIE_NEEDS_CUDA();
   // the last ones pass through several pieces of page-locked memory
   for (const int64_t n : {0, 1, 33, 1000003, 5 << 20}) {
+    if (testing::small_only() && n > 33) continue;
     CAPTURE(n);
     const std::vector<T> values = numbers<T>(n);
     const Array host = Array::from(values, {n}), there = Array::from(values, {n}, gpu);
@@ -171,6 +172,7 @@ TEST_CASE("counting_sort on a GPU: as on the CPU") {
   MOXIE_NEEDS_CUDA();
   for (const int64_t n : {0, 1, 5, 1000, 100000})
     for (const int64_t values : {1, 2, 7, 128, 1000}) {
+      if (testing::small_only() && (n > 1000 || values > 7)) continue;
       std::vector<int32_t> keys(static_cast<size_t>(n));
       for (size_t i = 0; i < keys.size(); ++i)
         keys[i] = static_cast<int32_t>(random_bits({.seed = 4}, i) % static_cast<uint32_t>(values));
@@ -187,6 +189,7 @@ TEST_CASE_TEMPLATE("sort_rows on a GPU: as on the CPU, ties, zeros, infinities a
   const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e-40f};
   for (const int64_t rows : {0, 1, 3, 70})
     for (const int64_t n : {1, 2, 33, 1025}) {
+      if (testing::small_only() && rows * n > 100) continue;
       std::vector<T> values = numbers<T>(rows * n);
       for (size_t i = 0; i < values.size(); i += 5) values[i] = T(special[i / 5 % 6]);
       for (const bool descending : {false, true}) {

@@ -319,9 +319,9 @@ DEVICE_TEST_CASE("parameters: names, number, ties, seeds") {
   const int64_t dense = 3 * 16 * 24, moe = 5 * 3 * 16 * 12 + 5 * 16 + 5;
   CHECK(nn::count(model) == 2 * 31 * 16 + 16 + 3 * block + dense + 2 * moe);
   options.tie_embeddings = true;
-  const LanguageModel tied(options, 1, current_device());
+  const LanguageModel tied(options, 1);
   CHECK(nn::count(tied) == nn::count(model) - 31 * 16);
-  const LanguageModel again(small_options(), 1, current_device()), other(small_options(), 2, current_device());
+  const LanguageModel again(small_options(), 1), other(small_options(), 2);
   CHECK(same_bits(again.blocks[1].moe->experts.down.value(), model.blocks[1].moe->experts.down.value()));
   CHECK_FALSE(same_bits(other.blocks[1].moe->experts.down.value(), model.blocks[1].moe->experts.down.value()));
 }
