@@ -15,13 +15,14 @@
 namespace moxie::moe {
 namespace {
 
-// Partial sums of dR~, fixed so that results don't depend on the number of threads.
-constexpr int64_t most_parts = 8;
+// Partial sums of dR~ on the CPU, fixed so that results don't depend on the number of threads. A GPU takes as many at a
+// time as fit, to be busy.
+constexpr int64_t cpu_parts = 8;
 
 // Sizes of the loss, and the piece of the products that fits into memory at once: `block` experts, or, where not even
 // one does, `part` of one expert's hidden rows.
 struct Problem {
-  int64_t experts, width, hidden, rows, block, part;
+  int64_t experts, width, hidden, rows, block, part, parts;
   Options options;
 
   Problem(const Array& router, const Array& gate, int64_t hidden_rows, int64_t product_bytes)
@@ -31,11 +32,12 @@ struct Problem {
         rows(gate.shape()[1]),
         options(router.options()) {
     const int64_t row = std::max<int64_t>(experts * size_of(options.dtype), 1), fitting = product_bytes / row / hidden;
-    block = std::clamp<int64_t>(fitting > most_parts ? fitting / most_parts * most_parts : fitting, 1, experts);
+    block = std::clamp<int64_t>(fitting > cpu_parts ? fitting / cpu_parts * cpu_parts : fitting, 1, experts);
     part = std::clamp<int64_t>(product_bytes / row, 1, hidden);
+    const int64_t fitting_parts = product_bytes / std::max<int64_t>(row * width, 1);
+    parts = std::min(block, options.device.is_cpu() ? cpu_parts : std::max(cpu_parts, fitting_parts));
   }
   bool fits() const { return block == experts && part == hidden; }
-  int64_t parts() const { return std::min(block, most_parts); }
   Array products() const { return Array::empty({block, experts, part}, options); }
 };
 
@@ -150,14 +152,14 @@ void gate_gradient(const Problem& p, const Piece& piece, const Saved& s, const A
 // parts-th expert in order, so that the parts run side by side.
 void proxy_gradient(const Problem& p, const Piece& piece, const Saved& s, const Array& dy, const Array& partial) {
   const int64_t one = p.experts * piece.hidden;
-  for (int64_t first = 0; first < piece.count; first += p.parts())
+  for (int64_t first = 0; first < piece.count; first += p.parts)
     gemm(p.options.device, {.dtype = p.options.dtype,
                             .out_dtype = p.options.dtype,
                             .accumulate = piece.expert + piece.row + first > 0,
                             .m = p.experts,
                             .n = p.width,
                             .k = piece.hidden,
-                            .batch = std::min(p.parts(), piece.count - first),
+                            .batch = std::min(p.parts, piece.count - first),
                             .a = dy.raw() + first * one * size_of(p.options.dtype),
                             .lda = piece.hidden,
                             .stride_a = one,
@@ -189,7 +191,7 @@ void backward(const Problem& p, const Saved& s, const Array& dloss, Grads& grads
     dgate = grads.into(1);
     if (!dgate.accumulate) clear_other_rows(p, dgate.array);
   }
-  const Array partial = grads.needs(0) ? Array::empty({p.parts(), p.experts, p.width}, p.options) : Array();
+  const Array partial = grads.needs(0) ? Array::empty({p.parts, p.experts, p.width}, p.options) : Array();
   const Array y = s.products.defined() ? s.products : p.products();
   const Array dy = s.products.defined() ? p.products() : y;
   for_pieces(p, [&](const Piece& piece) {
@@ -203,7 +205,7 @@ void backward(const Problem& p, const Saved& s, const Array& dloss, Grads& grads
     if (grads.needs(0)) proxy_gradient(p, piece, s, dy, partial);
   });
   if (!grads.needs(0)) return;
-  const Array dproxies = reduce_sum(partial, 1, p.parts(), p.experts * p.width).reshape(s.proxies.shape());
+  const Array dproxies = reduce_sum(partial, 1, p.parts, p.experts * p.width).reshape(s.proxies.shape());
   grads.give(0, s.delta.defined() ? multiplied(dproxies, s.delta) : dproxies);
 }
 

@@ -123,7 +123,8 @@ DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
     const Result pieces = run(router, gate, 13, delta, 1, bytes);
     const int64_t held = memory_of(current_device()).peak_bytes - before;
     if (bytes == 1) least = held;
-    CHECK(held <= least + bytes + 8 * router.bytes());  // up to eight partial sums of dR
+    const int64_t partial_sums = current_device().is_cpu() ? 0 : bytes;         // a GPU keeps more of them at once
+    CHECK(held <= least + bytes + std::max(8 * router.bytes(), partial_sums));  // up to eight partial sums of dR
     CHECK(std::abs(pieces.loss - whole.loss) <= 1e-12 * whole.loss);
     CHECK(difference(pieces.drouter, whole.drouter) < 1e-12);
     CHECK(difference(pieces.dgate, whole.dgate) < 1e-12);
