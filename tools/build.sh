@@ -46,7 +46,9 @@ esac
 # So that it caches what includes precompiled headers, too.
 export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}
 # Only at first: a launcher that comes later would rebuild everything.
-if command -v ccache >/dev/null && [[ ! -e build/$preset/CMakeCache.txt ]]; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+if command -v ccache >/dev/null && [[ ! -e build/$preset/CMakeCache.txt ]]; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache
+fi
 
 cmake --preset "$preset" ${options[@]+"${options[@]}"}
 cmake --build --preset "$preset" --parallel "$jobs" ${targets[@]+--target "${targets[@]}"}
