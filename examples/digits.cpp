@@ -52,24 +52,24 @@ const moe::RouterOptions router{.kind = moe::RouterKind::linear,
 
 struct Classifier {
   nn::Linear in, out;
-  moe::MoeLayer moe;
+  moe::MoeLayer layer;
 
   explicit Classifier(nn::Initializer& init)
-      : in(pixels, 32, init, true), out(32, digits, init, true), moe(32, {.router = router, .hidden = 16}, init) {}
+      : in(pixels, 32, init, true), out(32, digits, init, true), layer(32, {.router = router, .hidden = 16}, init) {}
   // The scores of the digits [count, digits], and who gave them.
   std::pair<Tensor, moe::Routing> operator()(const Tensor& image, const nn::Context& context) const {
-    const auto [y, routing, erc] = moe(tanh(in(image, context)), context);
+    const auto [y, routing, erc] = layer(tanh(in(image, context)), context);
     return {out(y, context), routing};
   }
   // The same when one expert is gone and its glyphs go to the next best.
   Tensor without(int32_t expert, const Tensor& image) const {
     const Tensor x = tanh(in(image, {}));
     const Array gone = one_hot(Array::from(std::vector{expert}, {1}), experts, Dtype::u8).value();
-    const Tensor scores = masked_fill(moe.router.scores(x, {}), gone, -std::numeric_limits<double>::infinity());
+    const Tensor scores = masked_fill(layer.router.scores(x, {}), gone, -std::numeric_limits<double>::infinity());
     const moe::Routing routing = moe::route(scores, {}, router.top_k, router.weighting);
-    return out(moe::combine(moe.experts(moe::dispatch(x, routing), routing, {}), routing), {});
+    return out(moe::combine(layer.experts(moe::dispatch(x, routing), routing, {}), routing), {});
   }
-  static void visit(auto& self, auto&& f) { f("in", self.in), f("out", self.out), f("moe", self.moe); }
+  static void visit(auto& self, auto&& f) { f("in", self.in), f("out", self.out), f("layer", self.layer); }
 };
 
 // The share of each digit that is read rightly, in percent.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ERC loss of three experts in a plane, computed by hand: M before and after, and what each constraint pulls.
 // docs/walkthroughs/erc_by_hand.md
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -73,11 +74,9 @@ std::vector<train::Series> by_hand(const Tensor& R, const Tensor& W, const Array
       }
   const Tensor erc = moe::erc_loss(R, W, hidden, delta, alpha);
   erc.backward();
-  const auto apart = [](const Array& dx, const Numbers& mine) {
-    return max(abs(Tensor(dx) - Tensor::from(mine, dx.shape()))).item();
-  };
+  const auto far = [](const auto& a, const auto& b) { return max(abs(Tensor(a) - Tensor::from(b, a.shape()))).item(); };
   fmt::print("loss {:.4f} by hand; erc_loss() is {:.0e} away, dR {:.0e}, dW {:.0e}\n", loss,
-             std::abs(loss - erc.item()), apart(R.grad(), all.dR), apart(W.grad(), all.dW));
+             std::abs(loss - erc.item()), far(R.grad(), all.dR), far(W.grad(), all.dW));
   R.clear_grad(), W.clear_grad();
   return pulls;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An op and a router of your own, in your own file: written, checked, found out when wrong, and trained.
 // docs/walkthroughs/gradcheck_your_op.md
+#include <array>
 #include <cmath>
 
 #include "examples/walkthrough.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Six experts learn to paint a landscape from coordinates alone, and show which of them paints which part.
 // docs/walkthroughs/image_experts.md
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "examples/walkthrough.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Three routers on a plane of tokens with two numbers each: which expert gets which token, and what noise changes.
 // docs/walkthroughs/router_geometry.md
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tells three arms of a spiral apart with one hidden layer, written with ops alone: no module, no optimizer.
 // docs/walkthroughs/spiral.md
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
