@@ -28,9 +28,9 @@ Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const A
 // Eq. 3: 1/n^2 sum over i and j != i of max(M[i,j] - alpha M[i,i], 0) + max(M[j,i] - alpha M[i,i], 0) -> scalar.
 // Gradients flow to router (through the product with the constant delta) and to the gate projection; alpha M[i,i] is
 // not detached; a hinge at equality and a norm at 0 have gradient 0. Holds at most `product_bytes` of products whatever
-// the sizes, and computes those that don't fit again in the backward pass; the cost doesn't depend on the number of
-// tokens. n = 1: 0. Throws std::invalid_argument for alpha < 0, a router that works in a projected space (its rows are
-// not of the experts' width), and shapes that don't fit.
+// the sizes (on a GPU as much again for sums), and computes those that don't fit again in the backward pass; the cost
+// doesn't depend on the number of tokens. n = 1: 0. Throws std::invalid_argument for alpha < 0, a router that works in
+// a projected space (its rows are not of the experts' width), and shapes that don't fit.
 Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const Array& delta, double alpha,
                 int64_t product_bytes = erc_product_bytes);
 
