@@ -10,7 +10,7 @@ Usage: tools/setup.sh [--demo] [--dev] [--list]
 Installs the packages that are missing, on Debian or Ubuntu with apt-get, as root or with sudo.
 
   --demo   also what tools/demo.sh needs: a text to learn from
-  --dev    also what contributors need: the formatter and the checks
+  --dev    also what contributors need: the second compiler, the formatter and the checks
   --list   only prints all packages, one purpose a line; installs nothing
 
 MOXIE_NO_SETUP=1 skips everything here: for systems without apt-get where all of it is in place.
@@ -21,7 +21,7 @@ compiler=(g++ cmake ninja-build)
 libraries=(libdnnl-dev libfmt-dev libstb-dev libcli11-dev nlohmann-json3-dev)
 tests=(doctest-dev)
 demo=(bible-kjv)
-dev=(clang-format python3 python3-venv shellcheck git doxygen pkg-config)
+dev=(clang-19 clang-tidy-19 clang-format python3 python3-venv shellcheck git doxygen pkg-config)
 cmake_needed=3.25
 
 list() {
@@ -52,7 +52,7 @@ done
 # The program that a package is wanted for: one from elsewhere will do. Libraries have none.
 program_of() {
   case $1 in
-    g++ | cmake | clang-format | python3 | shellcheck | git | doxygen | pkg-config) echo "$1" ;;
+    g++ | cmake | clang-19 | clang-tidy-19 | clang-format | python3 | shellcheck | git | doxygen | pkg-config) echo "$1" ;;
     ninja-build) echo ninja ;;
     bible-kjv) echo bible ;;
   esac
