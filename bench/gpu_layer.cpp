@@ -184,7 +184,11 @@ nlohmann::ordered_json time_shape(const LayerShape& shape, const Timer& timer) {
                                 {"top_k", shape.top_k}};
   const auto add = [&](const char* name, const auto& forward) {
     const double ms = timer([&] { forward(); });
-    const double both = timer([&] { forward().backward(bench.dy); });
+    const double both = timer([&] {
+      bench.x.clear_grad();
+      nn::clear_grads(bench.layer);
+      forward().backward(bench.dy);
+    });
     const std::string key = name;
     result[key + "_forward_ms"] = ms;
     result[key + "_backward_ms"] = both - ms;
