@@ -83,10 +83,7 @@ MOXIE_DEVICE void attention_query_gradient_warpgroup(const BackwardProblem& p, i
     begin_product<D, rows, columns>(scores[0], q_tile, warpgroup_row, k_tile);
     begin_product<D, rows, columns>(dp[0], dout_tile, warpgroup_row, v_tile);
     commit_warpgroup();
-    if (!first) {
-      begin_warpgroup();
-      begin_sum<D, columns>(dq[0], ds[0], k_before);
-    }
+    if (!first) begin_sum<D, columns>(dq[0], ds[0], k_before);
     commit_warpgroup();
     wait_warpgroup<1>();
     hold(scores[0]);
@@ -214,7 +211,6 @@ MOXIE_DEVICE void attention_key_gradient_warpgroup(const BackwardProblem& p, int
     begin_product<D, rows, columns>(dp[0], v_tile, warpgroup_row, tile + Queries::bytes);
     commit_warpgroup();
     if (!first) {
-      begin_warpgroup();
       begin_sum<D, columns>(dv[0], p_left[0], tile_before + Queries::bytes);
       begin_sum<D, columns>(dk[0], ds_left[0], tile_before);
     }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the attention kernels for Hopper's warpgroups share: tiles of bf16 rows as the instructions read them, panels
-// [rows][64] in the layout of tile.cuh one after the other (the last may be half empty), and their products. A
-// warpgroup owns 64 rows of a result, warp w of it rows 16 w and on, held as float [columns / 8][4] in the way of
-// multiply_add().
+// What the attention kernels for Hopper's warpgroups share: tiles of bf16 rows as the instructions read them, D / 64
+// panels [rows][64] in the layout of tile.cuh one after the other, and their products. A warpgroup owns 64 rows of a
+// result, warp w of it rows 16 w and on, held as float [columns / 8][4] in the way of multiply_add().
 #pragma once
 #include "core/dtype.h"
 #include "cuda/warpgroup_registers.cuh"
@@ -13,10 +12,9 @@ inline constexpr int attention_warpgroups = 2;
 inline constexpr int attention_warpgroup_threads = attention_warpgroups * warpgroup_size;
 
 template <int D, int Rows> struct Panels {
-  static_assert(D % 32 == 0 && Rows % 64 == 0);
-  static constexpr int panels = (D + 63) / 64;
+  static_assert(D % 64 == 0 && Rows % 64 == 0);
   static constexpr uint32_t bytes_of_panel = Rows * row_bytes;
-  static constexpr uint32_t bytes = panels * bytes_of_panel;
+  static constexpr uint32_t bytes = D / 64 * bytes_of_panel;
 
   // Where this thread begins to read rows that lie `stride` elements apart.
   static MOXIE_DEVICE const bf16* cursor(const bf16* from, int64_t stride) {
@@ -33,8 +31,7 @@ template <int D, int Rows> struct Panels {
     MOXIE_UNROLL
     for (int r = 0; r < Rows; r += rows_at_once) {
       MOXIE_UNROLL
-      for (int panel = 0; panel < panels; ++panel) {
-        if (panel * 64 + thread_index() % row_chunks * chunk_size >= D) continue;
+      for (int panel = 0; panel < D / 64; ++panel) {
         copy_async_16(to + static_cast<uint32_t>(panel) * bytes_of_panel + static_cast<uint32_t>(r * row_bytes),
                       cursor + panel * 64, row + r < valid);
       }
@@ -58,11 +55,14 @@ template <int D, int Rows> struct Panels {
 template <int D, int RowsA, int Columns>
 MOXIE_DEVICE void begin_product(float (&c)[Columns / 8][4], uint32_t a, int first_row, uint32_t b) {
   MOXIE_UNROLL
-  for (int k = 0; k < D / 16; ++k) {
-    const uint64_t left = Panels<D, RowsA>::along_columns(a, first_row, k / 4);
-    const uint64_t right = Panels<D, Columns>::along_columns(b, 0, k / 4);
-    multiply_warpgroup<Along::depth, Along::depth>(c, left + k % 4 * next_products<Along::depth>,
-                                                   right + k % 4 * next_products<Along::depth>);
+  for (int panel = 0; panel < D / 64; ++panel) {
+    const uint64_t left = Panels<D, RowsA>::along_columns(a, first_row, panel);
+    const uint64_t right = Panels<D, Columns>::along_columns(b, 0, panel);
+    MOXIE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      multiply_warpgroup<Along::depth, Along::depth>(c, left + i * next_products<Along::depth>,
+                                                     right + i * next_products<Along::depth>);
+    }
   }
 }
 

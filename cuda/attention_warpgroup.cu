@@ -55,7 +55,7 @@ bool compiled_for(int device) {
   return compiled;
 }
 
-bool takes(int device, const Attention& p) { return p.head_dim >= 64 && compiled_for(device); }
+bool takes(int device, const Attention& p) { return (p.head_dim == 64 || p.head_dim == 128) && compiled_for(device); }
 
 }  // namespace
 
@@ -66,19 +66,11 @@ bool warpgroups_take(int device, const AttentionBackward& p) {
 }
 
 void attention_on_warpgroups(int device, const Attention& p) {
-  switch (p.head_dim) {
-    case 64: return forward<64>(device, p);
-    case 96: return forward<96>(device, p);
-    default: return forward<128>(device, p);
-  }
+  p.head_dim == 64 ? forward<64>(device, p) : forward<128>(device, p);
 }
 
 void attention_backward_on_warpgroups(int device, const AttentionBackward& p) {
-  switch (p.forward.head_dim) {
-    case 64: return backward<64>(device, p);
-    case 96: return backward<96>(device, p);
-    default: return backward<128>(device, p);
-  }
+  p.forward.head_dim == 64 ? backward<64>(device, p) : backward<128>(device, p);
 }
 
 }  // namespace moxie::cuda

@@ -46,23 +46,6 @@ MOXIE_DEVICE void multiply_warpgroup_registers(float (&sums)[8][4], const uint32
   __trap();
 #endif
 }
-// The same for 96 columns.
-template <Along along_b>
-MOXIE_DEVICE void multiply_warpgroup_registers(float (&sums)[12][4], const uint32_t (&a)[4], uint64_t b) {
-#ifdef MOXIE_WGMMA
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
-      "}, {%48, %49, %50, %51}, %52, p, 1, 1, %53;\n}\n"
-      : MOXIE_SUMS_8(sums, 0), MOXIE_SUMS_4(sums, 8)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(along_b == Along::extent ? 1 : 0));
-#else
-  __trap();
-#endif
-}
 // The same for 128 columns.
 template <Along along_b>
 MOXIE_DEVICE void multiply_warpgroup_registers(float (&sums)[16][4], const uint32_t (&a)[4], uint64_t b) {
