@@ -54,7 +54,9 @@ DEVICE_TEST_CASE("choose_experts equals its composition of ops") {
                       wanted = outcome(composed, c, dtype, over_all, with_bias, own);
         const double tolerance = dtype == Dtype::f64 ? 1e-14 : 2e-6;
         CHECK(same_bits(got.experts, wanted.experts));
-        CHECK(same_bits(got.weights, wanted.weights));
+        // A GPU's kernel for softmax has an exponential of its own.
+        if (current_device().is_cpu()) CHECK(same_bits(got.weights, wanted.weights));
+        CHECK(difference(got.weights, wanted.weights, 1) <= tolerance);
         CHECK(difference(got.dweighed, wanted.dweighed, 1) <= tolerance);
         if (with_bias) CHECK(difference(got.dbias, wanted.dbias, 1) <= 4 * tolerance);
       }

@@ -321,7 +321,7 @@ DEVICE_TEST_CASE("parameters: names, number, ties, seeds") {
   options.tie_embeddings = true;
   const LanguageModel tied(options, 1);
   CHECK(nn::count(tied) == nn::count(model) - 31 * 16);
-  const LanguageModel again(small_options(), 1), other(small_options(), 2);
+  const LanguageModel again(small_options(), 1, current_device()), other(small_options(), 2, current_device());
   CHECK(same_bits(again.blocks[1].moe->experts.down.value(), model.blocks[1].moe->experts.down.value()));
   CHECK_FALSE(same_bits(other.blocks[1].moe->experts.down.value(), model.blocks[1].moe->experts.down.value()));
 }

@@ -163,9 +163,9 @@ Array random_tokens(const Shape& shape, uint64_t seed) {
 DEVICE_TEST_CASE("evaluation with noise in the options equals a model without, bit by bit") {
   const Array tokens = random_tokens({3, 9}, 1), targets = random_tokens({3, 9}, 2);
   LanguageModelOptions without = small_options({});
-  const LanguageModel plain(without, 1);
+  const LanguageModel plain(without, 1, current_device());
   for (const NoiseKind kind : kinds) {
-    const LanguageModel noisy(small_options(noise_of(kind)), 1);
+    const LanguageModel noisy(small_options(noise_of(kind)), 1, current_device());
     CHECK(same_bits(noisy(tokens, {}).value(), plain(tokens, {}).value()));
     const Losses a = noisy.losses(tokens, targets, {}), b = plain.losses(tokens, targets, {});
     CHECK(a.total(noisy.options).item() == b.total(without).item());

@@ -13,12 +13,14 @@ namespace {
 
 auto make_net(uint64_t seed) {
   Initializer init(seed, current_device());
-  return Sequential{Linear(6, 8, init, true),
-                    relu,
-                    Residual{Sequential{RmsNorm(8), Linear(8, 8, init)}},
-                    Dropout(0.5),
-                    [](const Tensor& x) { return 2 * x; },
-                    Linear(8, 2, init)};
+  Sequential net{Linear(6, 8, init, true),
+                 relu,
+                 Residual{Sequential{RmsNorm(8), Linear(8, 8, init)}},
+                 Dropout(0.5),
+                 [](const Tensor& x) { return 2 * x; },
+                 Linear(8, 2, init)};
+  to(net, current_device());  // the norm's weight is not drawn
+  return net;
 }
 
 }  // namespace
