@@ -103,7 +103,7 @@ class Harness final {
     check_tied_inputs();
     check_changes_in_place(exact);
     check_anomaly_mode(exact);
-    check_low_precision(Dtype::f32, row_.tolerances.f32, exact);
+    check_low_precision(Dtype::f32, f32_slack * row_.tolerances.f32, exact);
     if (row_.bf16) check_low_precision(Dtype::bf16, row_.tolerances.bf16, exact);
     if (row_.bf16) check_parameters(row_.tolerances.bf16, exact);
     check_no_history();

@@ -73,7 +73,8 @@ std::vector<int64_t> strides_of(const Shape& shape) {
   return strides;
 }
 
-Array strided_copy(const Array& x, std::vector<int64_t> sizes, std::vector<int64_t> strides, int64_t first) {
+Array strided_copy(const Array& x, const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
+                   int64_t first) {
   int64_t numel = 1;
   for (const int64_t size : sizes) numel *= size;
   const Array y = Array::empty({numel}, x.options());
@@ -84,8 +85,8 @@ Array strided_copy(const Array& x, std::vector<int64_t> sizes, std::vector<int64
   return y;
 }
 
-Array strided_copy(const Array& x, const Shape& shape, std::vector<int64_t> strides, int64_t first) {
-  return strided_copy(x, {shape.begin(), shape.end()}, std::move(strides), first).reshape(shape);
+Array strided_copy(const Array& x, const Shape& shape, const std::vector<int64_t>& strides, int64_t first) {
+  return strided_copy(x, {shape.begin(), shape.end()}, strides, first).reshape(shape);
 }
 
 void copy_lines(const Array& x, Lines from, const Array& y, Lines to, int64_t count, int64_t cols, bool accumulate) {

@@ -12,9 +12,10 @@ std::vector<int64_t> strides_of(const Shape& shape);
 
 // An array of shape `shape` from x's elements, `first` on, whose neighbours along dimension i lie strides[i] apart: 0
 // repeats one, negative strides go backwards.
-Array strided_copy(const Array& x, const Shape& shape, std::vector<int64_t> strides, int64_t first = 0);
+Array strided_copy(const Array& x, const Shape& shape, const std::vector<int64_t>& strides, int64_t first = 0);
 // The same with sizes of any number of dimensions; the result is flat.
-Array strided_copy(const Array& x, std::vector<int64_t> sizes, std::vector<int64_t> strides, int64_t first);
+Array strided_copy(const Array& x, const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
+                   int64_t first);
 
 // Lines of `cols` elements from x, `x_first` on and `x_stride` apart, to y: y (+)= x.
 struct Lines {
