@@ -3,6 +3,8 @@
 // tile of C, finds its group from the offsets on the device, and goes through the tile's products in steps of 64 while
 // the copies of later steps, those of its next tile too, are under way.
 #pragma once
+#include <type_traits>
+
 #include "cuda/grouped_gemm_schedule.cuh"
 #include "cuda/tile.cuh"
 
@@ -64,9 +66,6 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
     return (depth + tile_depth - 1) / tile_depth;
   }
 
-  template <Along along, int extent> struct LoaderOf { using type = DepthLoader<extent, threads>; };
-  template <int extent> struct LoaderOf<Along::extent, extent> { using type = ExtentLoader<extent, threads>; };
-
   // Walks through the steps of this block's tiles, ahead of the products.
   struct Copies {
     MOXIE_DEVICE explicit Copies(const GroupedOperands<bf16>& o)
@@ -74,8 +73,12 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
 
     const GroupedOperands<bf16>& operands;
     Schedule schedule;
-    typename LoaderOf<along_a, Multiply::rows>::type a;
-    typename LoaderOf<along_b, Multiply::cols>::type b;
+    std::conditional_t<along_a == Along::depth, DepthLoader<Multiply::rows, threads>,
+                       ExtentLoader<Multiply::rows, threads>>
+        a;
+    std::conditional_t<along_b == Along::depth, StridedDepthLoader<Multiply::cols, threads>,
+                       ExtentLoader<Multiply::cols, threads>>
+        b;
     int index = block_index(), step = 0, steps = 0;
 
     // Goes to the next tile that has products.
@@ -114,11 +117,14 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
         });
         const bf16* matrix = o.b + tile.group * o.stride_b;
         if constexpr (form == Form::rows) {
-          b.begin(o.k, [&](int i) -> const bf16* {
-            const int half = Finish::paired ? i / 8 % 2 : 0;
-            const int row = tile.col + (Finish::paired ? i / 16 * 8 + i % 8 : i);
-            return row < o.n ? matrix + (half * int64_t{o.n} + row) * o.ldb : nullptr;
-          });
+          // Paired: in turns of 8 rows of the tile, rows of the first half of B_g and the same ones of its second half.
+          constexpr int apart = StridedDepthLoader<Multiply::cols, threads>::rows_apart;
+          static_assert(!Finish::paired || apart % 16 == 0);
+          constexpr int step = Finish::paired ? apart / 2 : apart;
+          const int i = thread_index() / row_chunks, half = Finish::paired ? i / 8 % 2 : 0;
+          const int row = tile.col + (Finish::paired ? i / 16 * 8 + i % 8 : i);
+          b.begin(o.k, matrix + (half * int64_t{o.n} + row) * o.ldb, step * o.ldb,
+                  row < o.n ? (o.n - row + step - 1) / step : 0);
         } else {
           b.begin(matrix + tile.col, o.ldb, nullptr, o.k, o.n - tile.col);
         }

@@ -58,6 +58,35 @@ template <int extent, int threads> struct DepthLoader {
   }
 };
 
+// The same where the rows of a thread are equally far apart, which takes fewer registers.
+template <int extent, int threads> struct StridedDepthLoader {
+  static constexpr int rows_apart = threads / row_chunks, count = extent / rows_apart;
+  static_assert(rows_apart % 8 == 0 && extent % rows_apart == 0);
+  const bf16* first_row;  // this thread's chunk of the first step
+  int64_t step_rows;      // from one row of the thread to its next
+  int valid;              // rows of the thread inside the matrix
+  int depth_left;         // from this thread's chunk on
+
+  MOXIE_DEVICE void begin(int depth, const bf16* row, int64_t step, int valid_rows) {
+    const int chunk = thread_index() % row_chunks;
+    first_row = row + chunk * chunk_size;
+    step_rows = step;
+    valid = valid_rows;
+    depth_left = depth - chunk * chunk_size;
+  }
+
+  MOXIE_DEVICE void load(uint32_t tile, int step) const {
+    const uint32_t to = tile + swizzled(thread_index() / row_chunks, thread_index() % row_chunks);
+    const bool inside = step * tile_depth < depth_left;
+    const bf16* from = first_row + step * tile_depth;
+    MOXIE_UNROLL
+    for (int i = 0; i < count; ++i) {
+      copy_async_16(to + static_cast<uint32_t>(i * rows_apart * row_bytes), from, inside && i < valid);
+      from += step_rows;
+    }
+  }
+};
+
 // Copies an operand that is contiguous along the extent: row p of the matrix holds product p of all rows or columns.
 template <int extent, int threads> struct ExtentLoader {
   static constexpr int rows_apart = threads / row_chunks, count = tile_depth / rows_apart, panels = extent / 64;
