@@ -344,5 +344,5 @@ TEST_CASE("safetensors: what the writer refuses leaves the file as it was") {
 TEST_CASE("safetensors: names in messages are short and harmless") {
   CHECK(shown("blocks.2.weight") == "blocks.2.weight");
   CHECK(shown("\x1b[2J\n") == "\\x1b[2J\\x0a");
-  CHECK(shown(std::string(200, 'a')) == std::string(80, 'a') + "...");
+  CHECK(shown(std::string(200, 'a')) == std::string(80, 'a').append("..."));
 }
