@@ -120,11 +120,11 @@ template <class Multiply, Form form, class Finish, int stages> struct GroupedKer
           // Paired: in turns of 8 rows of the tile, rows of the first half of B_g and the same ones of its second half.
           constexpr int apart = StridedDepthLoader<Multiply::cols, threads>::rows_apart;
           static_assert(!Finish::paired || apart % 16 == 0);
-          constexpr int step = Finish::paired ? apart / 2 : apart;
+          constexpr int spacing = Finish::paired ? apart / 2 : apart;
           const int i = thread_index() / row_chunks, half = Finish::paired ? i / 8 % 2 : 0;
           const int row = tile.col + (Finish::paired ? i / 16 * 8 + i % 8 : i);
-          b.begin(o.k, matrix + (half * int64_t{o.n} + row) * o.ldb, step * o.ldb,
-                  row < o.n ? (o.n - row + step - 1) / step : 0);
+          b.begin(o.k, matrix + (half * int64_t{o.n} + row) * o.ldb, spacing * o.ldb,
+                  row < o.n ? (o.n - row + spacing - 1) / spacing : 0);
         } else {
           b.begin(matrix + tile.col, o.ldb, nullptr, o.k, o.n - tile.col);
         }
