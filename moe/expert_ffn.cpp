@@ -2,7 +2,7 @@
 #include "autograd/ops.h"
 #include "autograd/ops/common.h"
 #include "moe/experts.h"
-#ifdef MOXIE_CUDA
+#if defined(MOXIE_CUDA) && !defined(MOXIE_PRETEND_CUDA)
 #include "moe/kernels/combine.h"
 #include "moe/kernels/expert_ffn.h"
 #endif
@@ -10,7 +10,7 @@
 namespace moxie::moe {
 namespace {
 
-#ifdef MOXIE_CUDA
+#if defined(MOXIE_CUDA) && !defined(MOXIE_PRETEND_CUDA)
 // y[t] = the sum of weight * row over the token's slots; weights undefined: all 1
 void combine_rows(const bf16* rows, const float* weights, const int32_t* slot_of_assignment, int64_t top_k,
                   const Array& y, bool accumulate) {
@@ -72,7 +72,7 @@ bool can_fuse(const Tensor& x, Activation activation, int64_t hidden) {
 }  // namespace
 
 Tensor Experts::combined(const Tensor& x, const Routing& routing, const nn::Context& context) const {
-#ifdef MOXIE_CUDA
+#if defined(MOXIE_CUDA) && !defined(MOXIE_PRETEND_CUDA)
   if (can_fuse(x, activation, hidden)) {
     const Tensor up = gate_up.as(context.dtype), out = down.as(context.dtype);
     check(x.shape().rank() == 2 && x.dim(0) == routing.tokens && x.dim(1) == out.dim(1),
