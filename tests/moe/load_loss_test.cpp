@@ -123,8 +123,15 @@ DEVICE_TEST_CASE("a deviation of nearly 0 overflows nothing") {
                spread = leaf(Array::full({9, 5}, 1e-30, {Dtype::f32, current_device()}));
   const Routing routing = noisy_routing(scores, spread, 2);
   smooth_load(scores, routing.noisy_scores, spread, 2).backward(random({5}, 2, 1, Dtype::f32));
-  for (const Array& grad : {scores.grad(), spread.grad()})
-    for (const double v : grad.to_vector<double>()) CHECK(std::isfinite(v));
+  for (const double v : scores.grad().to_vector<double>()) CHECK(std::isfinite(v));
+  CHECK(all_zero(spread.grad()));
+  // Of the least deviation itself there is a gradient: u = -0.1 and 0.1 deviations, d load = -phi(u) u / deviation.
+  const Tensor close = leaf(Array::from(Numbers{0, 1e-7}, {1, 2})),
+               least = leaf(Array::full({1, 2}, 1e-6, {Dtype::f64}));
+  smooth_load(close, close, least, 1).backward(Array::from(Numbers{1, 2}, {2}));
+  const double slope = std::exp(-0.005) / std::sqrt(2 * std::acos(-1.0)) * 0.1 / 1e-6;
+  CHECK(least.grad().to_vector<double>()[0] == doctest::Approx(slope).epsilon(1e-6));
+  CHECK(least.grad().to_vector<double>()[1] == doctest::Approx(-2 * slope).epsilon(1e-6));
 }
 
 DEVICE_TEST_CASE("the load loss of nothing is 0") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <limits>
 
 #include "nn/layers.h"
 #include "tests/onnx/graph.h"
@@ -120,27 +121,61 @@ Tensor by_heads(const Tensor& x, int64_t heads) {
   return x.shape().rank() == 4 ? transpose(x, 1, 2) : reshape(x, {x.dim(0), x.dim(1), heads, x.dim(2) / heads});
 }
 
+// What hides keys, as moxie's mask: true where seen, or numbers that are added to scores and are 0 or minus infinity.
+Array visible(const Array& mask) {
+  if (mask.dtype() == Dtype::u8) return mask;
+  const Tensor added(mask);
+  const Array seen = equal(added, 0);
+  const Array hidden = equal(added, -std::numeric_limits<double>::infinity());
+  if (sum(Tensor(logical_or(seen, hidden).to(Dtype::f32))).item() != static_cast<double>(mask.numel()))
+    throw Unsupported("Attention with numbers added to the scores");
+  return seen;
+}
+
+// Query t sees key s <= t + past: [time, keys]
+Array causal_mask(int64_t time, int64_t keys, int64_t past) {
+  std::vector<uint8_t> seen;
+  for (int64_t t = 0; t < time; ++t)
+    for (int64_t s = 0; s < keys; ++s) seen.push_back(s <= t + past ? 1 : 0);
+  return Array::from(seen, {time, keys});
+}
+
 std::vector<Array> attention_of(const Call& call) {
-  for (size_t i = 3; i < 7; ++i)
-    if (call.has(i) && (i != 4 && i != 5)) throw Unsupported(fmt::format("input {} of Attention", i));
   const Tensor query = call.number(0);
   const int64_t heads = call.integer("q_num_heads", 0), kv_heads = call.integer("kv_num_heads", 0);
   const Tensor q = by_heads(query, heads);
   Tensor k = by_heads(call.number(1), kv_heads), v = by_heads(call.number(2), kv_heads);
-  if (call.real("softcap", 0) != 0) throw Unsupported("Attention with softcap");
   if (call.outputs() > 3) throw Unsupported("output 3 of Attention");
   call.integer("qk_matmul_output_mode", 0);  // of output 3
-  const bool causal = call.integer("is_causal", 0) != 0;
+  int64_t past = 0;
   if (call.has(4)) {  // keys and values of earlier tokens come first
+    past = call.array(4).dim(2);
     k = concat({transpose(call.number(4), 1, 2), k}, 1);
     v = concat({transpose(call.number(5), 1, 2), v}, 1);
-  } else if (causal && q.dim(1) != k.dim(1)) {
-    throw Unsupported("Attention whose causal mask begins with the first key");
   }
   if (k.dim(-1) != v.dim(-1)) throw Unsupported("Attention with values of another size than keys");
-  const Tensor y = attention(q, k, v, {.causal = causal, .scale = call.real("scale", 0)});
+  AttentionOptions options{.causal = false, .scale = call.real("scale", 0), .softcap = call.real("softcap", 0)};
+  if (call.has(3)) options.mask = visible(call.array(3));
+  if (options.mask.defined() && options.mask.shape().rank() == 3)
+    options.mask = options.mask.reshape(options.mask.shape().inserted(0, 1));
+  if (call.integer("is_causal", 0) != 0) {
+    options.causal = past + q.dim(1) == k.dim(1);
+    if (!options.causal) {
+      const Array earlier = causal_mask(q.dim(1), k.dim(1), past);
+      options.mask = options.mask.defined() ? logical_and(options.mask, earlier) : earlier;
+    }
+  }
+  const Tensor y = attention(q, k, v, options);
   const Tensor out = query.shape().rank() == 4 ? transpose(y, 1, 2) : reshape(y, query.shape());
   return {out.value(), transpose(k, 1, 2).value(), transpose(v, 1, 2).value()};
+}
+
+std::vector<Array> einsum_of(const Call& call) {
+  const std::string equation = call.text("equation", "");
+  if (equation.starts_with("...ii")) throw Unsupported("Einsum of a diagonal");
+  std::vector<Tensor> operands;
+  for (size_t i = 0; i < call.inputs(); ++i) operands.push_back(call.number(i));
+  return one(einsum(equation, operands));
 }
 
 }  // namespace
@@ -161,6 +196,7 @@ void add_layers(Table& table) {
   table["MeanVarianceNormalization"] = mean_variance_normalization;
   table["Dropout"] = drop;
   table["Attention"] = attention_of;
+  table["Einsum"] = einsum_of;
 }
 
 }  // namespace moxie::testing::onnx
