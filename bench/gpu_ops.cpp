@@ -98,6 +98,28 @@ void ops(Dtype dtype, int64_t rows, int64_t cols) {
   backward("softmax, backward", 3, [](const Tensor& t) { return softmax(t); });
 }
 
+// A bias added where the matmul stores, against a pass of its own.
+void biases(int64_t rows, int64_t in, int64_t out) {
+  const NoGrad guard;
+  nn::Initializer init(1);
+  const auto random = [&](const Shape& size) { return Tensor(init.normal(size, 1).to(Dtype::bf16).to(gpu)); };
+  const Tensor x = random({rows, in}), weight = random({out, in}), bias = random({out});
+  const double none = milliseconds_each([&] { linear(x, weight); });
+  const double within = milliseconds_each([&] { linear(x, weight, bias); });
+  const double apart = milliseconds_each([&] { add(linear(x, weight), bias); });
+  const std::string name = fmt::format("linear {} x {} -> {}", rows, in, out);
+  if (json) {
+    const nlohmann::ordered_json line{{"op", name},
+                                      {"dtype", "bf16"},
+                                      {"us", none * 1000},
+                                      {"with bias us", within * 1000},
+                                      {"and add us", apart * 1000}};
+    return fmt::print("{}\n", line.dump());
+  }
+  fmt::print("{:<28} bf16  {:>9.1f} us, with bias {:.1f}, bias in a pass of its own {:.1f}\n", name, none * 1000,
+             within * 1000, apart * 1000);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -107,6 +129,7 @@ int main(int argc, char** argv) try {
   CLI11_PARSE(app, argc, argv);
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const auto& [rows, cols] : {std::pair{65536, 1024}, {16384, 4096}, {8192, 768}}) ops(dtype, rows, cols);
+  for (const auto& [in, out] : {std::pair{768, 768}, {768, 3072}, {4096, 4096}}) biases(16384, in, out);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "error: {}\n", error.what());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <exception>
 #include <numeric>
 #include <vector>
@@ -51,7 +52,19 @@ Gemm part(const Gemm& whole, int64_t i, int64_t m, int64_t j, int64_t n) {
   block.a = advance(whole.a, whole.transpose_a ? i : i * whole.lda, whole.dtype);
   block.b = advance(whole.b, whole.transpose_b ? j * whole.ldb : j, whole.dtype);
   block.c = advance(whole.c, i * whole.ldc + j, whole.out_dtype);
+  if (whole.bias != nullptr) block.bias = advance(whole.bias, j, whole.out_dtype);
   return block;
+}
+
+// Writes the bias to C's rows, to which the products are then added: rounded once.
+Gemm begin_with_bias(Gemm g) {
+  if (g.bias == nullptr) return g;
+  for (int64_t i = 0; i < g.m; ++i) {
+    std::memcpy(advance(g.c, i * g.ldc, g.out_dtype), g.bias, static_cast<size_t>(g.n * size_of(g.out_dtype)));
+  }
+  g.bias = nullptr;
+  g.accumulate = true;
+  return g;
 }
 
 // Runs f(i) for all blocks, `flops` in total, and rethrows the first error outside of the parallel loop.
@@ -130,7 +143,7 @@ void multiply_batch(const Gemm& g) {
     whole.b = advance(g.b, member * g.stride_b, g.dtype);
     whole.c = advance(g.c, member * g.stride_c, g.out_dtype);
     gemm_detail::multiply_block(
-        part(whole, rows.first(row), rows.length(row, g.m), cols.first(col), cols.length(col, g.n)));
+        begin_with_bias(part(whole, rows.first(row), rows.length(row, g.m), cols.first(col), cols.length(col, g.n))));
   });
 }
 
@@ -190,7 +203,7 @@ void multiply_parts(const Gemm& g, int64_t parts) {
 void gemm_cpu(const Gemm& g) {
   const int64_t parts = choose_parts(g);
   if (parts > 1) {
-    multiply_parts(g, parts);
+    multiply_parts(begin_with_bias(g), parts);
   } else {
     multiply_batch(g);
   }
@@ -277,6 +290,8 @@ void gemm(Device device, const Gemm& g) {
   check_leading("gemm", "B", g.ldb, g.transpose_b ? g.k : g.n);
   check_leading("gemm", "C", g.ldc, g.n);
   check_internal(g.batch == 1 || g.stride_c > 0, "gemm: members of the batch must not share C");
+  check_internal(g.bias == nullptr || (g.batch == 1 && !g.accumulate),
+                 "gemm: a bias goes with one product that isn't added to C");
   if (device.is_cpu()) return gemm_cpu(g);
 #ifdef MOXIE_CUDA
   cuda::gemm(device.index, g);

@@ -26,9 +26,10 @@ struct Gemm {
   int64_t ldb = 0, stride_b = 0;
   void* c = nullptr;
   int64_t ldc = 0, stride_c = 0;
+  const void* bias = nullptr;  // [n] in C's dtype: C = op(A) op(B) + bias in every row; without batch and accumulate
 };
 
-// Multiplies matrices. k = 0 gives zeros (or leaves C when accumulating); m, n or batch = 0 does nothing.
+// Multiplies matrices. k = 0 gives zeros (the bias, or what C is when accumulating); m, n or batch = 0 does nothing.
 // Throws std::logic_error where the description contradicts itself.
 void gemm(Device device, const Gemm& gemm);
 

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense and batched matmul by cuBLAS. It knows column-major matrices only, and a row-major matrix is the transposed one
-// to it: C^T [n, m] = op(B)^T op(A)^T is the same memory.
+// Dense and batched matmul by cuBLAS, by cuBLASLt where a bias is added on the way. They know column-major matrices
+// only, and a row-major matrix is the transposed one to them: C^T [n, m] = op(B)^T op(A)^T is the same memory.
 #include "core/gemm.h"
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,17 +50,27 @@ class Library final {
     const cudaStream_t on = stream(device);
     MOXIE_CUBLAS_CHECK(cublasCreate(&handle_));
     MOXIE_CUBLAS_CHECK(cublasSetStream(handle_, on));
-    MOXIE_CUBLAS_CHECK(cublasSetWorkspace(handle_, allocate(device, workspace_bytes), workspace_bytes));
+    workspace_ = allocate(device, workspace_bytes);
+    MOXIE_CUBLAS_CHECK(cublasSetWorkspace(handle_, workspace_, workspace_bytes));
+    MOXIE_CUBLAS_CHECK(cublasLtCreate(&lt_));
     MOXIE_CUBLAS_CHECK(cublasSetMathMode(
         handle_, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
   }
   std::mutex& mutex() { return mutex_; }
   cublasHandle_t handle() const { return handle_; }
-
- private:
+  cublasLtHandle_t lt() const { return lt_; }
+  void* workspace() const { return workspace_; }
   // What NVIDIA recommends for Hopper.
   static constexpr int64_t workspace_bytes = int64_t{32} << 20;
+
+  // The kernels that cuBLASLt has chosen, by everything the choice depends on; none where it has no kernel.
+  using Key = std::array<int64_t, 13>;
+  std::map<Key, std::optional<cublasLtMatmulAlgo_t>> algorithms;
+
+ private:
   cublasHandle_t handle_ = nullptr;
+  cublasLtHandle_t lt_ = nullptr;
+  void* workspace_ = nullptr;
   std::mutex mutex_;
 };
 
@@ -92,9 +108,141 @@ void set_zero(int device, const Gemm& g) {
   }
 }
 
+// Objects of cuBLASLt, destroyed with their owner.
+class Layout final {
+ public:
+  Layout(Dtype dtype, int64_t rows, int64_t cols, int64_t ld) {
+    MOXIE_CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&layout_, data_type(dtype), static_cast<uint64_t>(rows),
+                                                  static_cast<uint64_t>(cols), ld));
+  }
+  ~Layout() { cublasLtMatrixLayoutDestroy(layout_); }
+  Layout(const Layout&) = delete;
+  Layout& operator=(const Layout&) = delete;
+  operator cublasLtMatrixLayout_t() const { return layout_; }
+
+ private:
+  cublasLtMatrixLayout_t layout_ = nullptr;
+};
+
+class Product final {
+ public:
+  explicit Product(const Gemm& g) {
+    MOXIE_CUBLAS_CHECK(cublasLtMatmulDescCreate(&product_, compute_type(g.dtype), CUDA_R_32F));
+    set(CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(g.out_dtype));
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
+  }
+  ~Product() { cublasLtMatmulDescDestroy(product_); }
+  Product(const Product&) = delete;
+  Product& operator=(const Product&) = delete;
+  operator cublasLtMatmulDesc_t() const { return product_; }
+
+ private:
+  template <class T> void set(cublasLtMatmulDescAttributes_t attribute, T value) {
+    MOXIE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product_, attribute, &value, sizeof(value)));
+  }
+  cublasLtMatmulDesc_t product_ = nullptr;
+};
+
+class Preference final {
+ public:
+  Preference() { MOXIE_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference_)); }
+  ~Preference() { cublasLtMatmulPreferenceDestroy(preference_); }
+  Preference(const Preference&) = delete;
+  Preference& operator=(const Preference&) = delete;
+  operator cublasLtMatmulPreference_t() const { return preference_; }
+  template <class T> void set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+    MOXIE_CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference_, attribute, &value, sizeof(value)));
+  }
+
+ private:
+  cublasLtMatmulPreference_t preference_ = nullptr;
+};
+
+// The largest power of two, up to what any kernel asks for, that divides the address.
+uint32_t alignment(const void* data) {
+  constexpr uintptr_t most = 256;
+  const uintptr_t bits = reinterpret_cast<uintptr_t>(data) | most;
+  return static_cast<uint32_t>(bits & (~bits + 1));
+}
+
+// C = op(A) op(B) + bias by cuBLASLt, which adds the bias before it stores; false where it has no kernel for that.
+bool multiply_with_bias(int device, const Gemm& g) {
+  if (g.dtype == Dtype::f64 || g.out_dtype != g.dtype) return false;
+  Library& cublas = library(device);
+  const cudaStream_t on = stream(device);
+  const std::lock_guard lock(cublas.mutex());
+  const Product product(g);
+  const Layout a(g.dtype, g.transpose_b ? g.k : g.n, g.transpose_b ? g.n : g.k, g.ldb);
+  const Layout b(g.dtype, g.transpose_a ? g.m : g.k, g.transpose_a ? g.k : g.m, g.lda);
+  const Layout c(g.out_dtype, g.n, g.m, g.ldc);
+  const uint32_t aligned[] = {alignment(g.b), alignment(g.a), alignment(g.c)};
+  const Library::Key key{static_cast<int64_t>(g.dtype),
+                         g.transpose_a,
+                         g.transpose_b,
+                         g.m,
+                         g.n,
+                         g.k,
+                         g.lda,
+                         g.ldb,
+                         g.ldc,
+                         aligned[0],
+                         aligned[1],
+                         aligned[2],
+                         alignment(g.bias)};
+  auto found = cublas.algorithms.find(key);
+  if (found == cublas.algorithms.end()) {
+    Preference preference;
+    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Library::workspace_bytes));
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, aligned[0]);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, aligned[1]);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, aligned[2]);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, aligned[2]);
+    cublasLtMatmulHeuristicResult_t best{};
+    int count = 0;
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(cublas.lt(), product, a, b, c, c, preference, 1, &best, &count);
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED) MOXIE_CUBLAS_CHECK(status);
+    const bool usable = status == CUBLAS_STATUS_SUCCESS && count == 1 && best.state == CUBLAS_STATUS_SUCCESS;
+    found = cublas.algorithms.emplace(key, usable ? std::optional(best.algo) : std::nullopt).first;
+  }
+  if (!found->second) return false;
+  const float one = 1, zero = 0;
+  MOXIE_CUBLAS_CHECK(cublasLtMatmul(cublas.lt(), product, &one, g.b, a, g.a, b, &zero, g.c, c, g.c, c, &*found->second,
+                                    cublas.workspace(), static_cast<size_t>(Library::workspace_bytes), on));
+  return true;
+}
+
+template <class T> __global__ void copy_to_rows(const T* row, T* c, int64_t ldc, int64_t n) {
+  const int64_t j = int64_t{blockIdx.y} * blockDim.x + threadIdx.x;
+  if (j < n) c[int64_t{blockIdx.x} * ldc + j] = row[j];
+}
+
+// Writes the bias to C's rows.
+template <class T> void begin_with_bias(int device, const Gemm& g) {
+  constexpr unsigned threads = 256;
+  const dim3 blocks(static_cast<unsigned>(g.m), static_cast<unsigned>((g.n + threads - 1) / threads));
+  copy_to_rows<<<blocks, threads, 0, stream(device)>>>(static_cast<const T*>(g.bias), static_cast<T*>(g.c), g.ldc, g.n);
+  check_launch(device, "copy_to_rows", {blocks, threads});
+}
+
 }  // namespace
 
 void gemm(int device, const Gemm& g) {
+  if (g.bias != nullptr) {
+    if (g.k > 0 && multiply_with_bias(device, g)) return;
+    switch (g.out_dtype) {
+      case Dtype::f64: begin_with_bias<double>(device, g); break;
+      case Dtype::f32: begin_with_bias<float>(device, g); break;
+      default: begin_with_bias<bf16>(device, g);
+    }
+    Gemm rest = g;
+    rest.bias = nullptr;
+    rest.accumulate = true;
+    return gemm(device, rest);
+  }
   if (g.k == 0) {
     stream(device);
     return g.accumulate ? void() : set_zero(device, g);

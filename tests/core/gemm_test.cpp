@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -11,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/array.h"
 #include "tests/core/gemm_reference.h"
 #include "tests/device.h"
 
@@ -130,6 +132,54 @@ TEST_CASE("gemm: batches, also with an operand shared by all members") {
     verify(sized(form, 33, 20, 31, 4), 2, false, true);
     verify(sized(form, 70, 33, 130, 3), 0, true, true);
   });
+}
+
+TEST_CASE("gemm: a bias is added to every row and rounded once") {
+  for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16}) {
+    for (int form = 0; form < 4; ++form) {
+      for (const auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
+                                   {3, 5, 0},
+                                   {31, 33, 32},
+                                   {33, 8, 64},
+                                   {300, 70, 257},
+                                   {64, 513, 16},
+                                   {64, 48, 4100},
+                                   {128, 256, 64}}) {
+        for (const int64_t padding : {0, 3}) {
+          Gemm g{.dtype = dtype, .out_dtype = dtype, .transpose_a = (form & 1) != 0, .transpose_b = (form & 2) != 0};
+          g = sized(g, m, n, k);
+          CAPTURE(describe(g));
+          std::mt19937 random(13);
+          g.lda = (g.transpose_a ? m : k) + padding;
+          g.ldb = (g.transpose_b ? k : n) + padding;
+          g.ldc = n + padding;
+          Data a(dtype, (g.transpose_a ? k : m) * g.lda + 1), b(dtype, (g.transpose_b ? n : k) * g.ldb + 1);
+          Data c(dtype, m * g.ldc + 1), bias(dtype, n), rows(dtype, m * g.ldc + 1);
+          a.fill(0, g.transpose_a ? k : m, g.transpose_a ? m : k, g.lda, random);
+          b.fill(0, g.transpose_b ? n : k, g.transpose_b ? k : n, g.ldb, random);
+          bias.fill(0, 1, n, n, random);
+          for (int64_t i = 0; i < m; ++i) {
+            for (int64_t j = 0; j < n; ++j) rows.set(i * g.ldc + j, bias.get(j));
+          }
+          std::vector<double> values;
+          for (int64_t j = 0; j < n; ++j) values.push_back(bias.get(j));
+          const View expected{rows, 0, g.ldc};
+          for (const Device device : testing::devices()) {
+            CAPTURE(device.name());
+            c = Data(dtype, m * g.ldc + 1);
+            run_on(device, g, a, b, c, [&](Device where, Gemm call) {
+              const Array there = Array::from(values, {n}).to(dtype).to(where);
+              call.bias = there.raw();
+              gemm(where, call);
+            });
+            CHECK(count_wrong(m, n, k, View{a, 0, g.lda, g.transpose_a}, View{b, 0, g.ldb, g.transpose_b},
+                              View{c, 0, g.ldc}, &expected, rounding_on(device)) == 0);
+            CHECK(count_touched(c, 0, m, n, g.ldc) == 0);
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("gemm: heads interleaved in one matrix") {
@@ -300,6 +350,11 @@ TEST_CASE("gemm: contradictions are errors") {
   bad = g;
   bad.batch = 2;
   CHECK_THROWS_WITH_AS(gemm(Device::cpu(), bad), "gemm: members of the batch must not share C", std::logic_error);
+  bad = g;
+  bad.bias = x;
+  bad.accumulate = true;
+  CHECK_THROWS_WITH_AS(gemm(Device::cpu(), bad), "gemm: a bias goes with one product that isn't added to C",
+                       std::logic_error);
 #ifndef MOXIE_CUDA
   CHECK_THROWS_AS(gemm(Device::cuda(), g), std::invalid_argument);
 #endif
