@@ -18,7 +18,7 @@ Sections, all by default; each prints a table, and a short one comes last:
   bench      the benchmarks for GPUs
 
 Logs go to build/gpu/logs and, where $OUT names a folder, all in one file there. MOXIE_CHECK_SECONDS (200) limits each
-program.
+program, MOXIE_SANITIZE_TOOLS names the sanitizer's tools to use (all four).
 END
 }
 
@@ -26,7 +26,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tree=build/gpu
 tests=(core autograd ops nn moe train cuda)
 limit=${MOXIE_CHECK_SECONDS:-200}
-: "${MOXIE_SANITIZE_OPS:=softmax*,rms_norm,sum*,top_k,cross_entropy,matmul: m*,grouped_matmul,embedding,sort,swiglu*}"
+: "${MOXIE_SANITIZE_TOOLS:=racecheck initcheck synccheck memcheck}"
 
 prepare() {
   local architectures=$1 library program targets=(train_lm sample_lm "${tests[@]/%/_test}")
@@ -86,7 +86,7 @@ run() {
   timeout "$limit" "$@" >"$logs/$name.txt" 2>&1 || status=$?
   local verdict=passed
   ((status == 0)) || verdict="FAILED ($status)"
-  printf '%-28s %-14s %4d s  %s\n' "$name" "$verdict" $((SECONDS - started)) \
+  printf '%-36s %-14s %4d s  %s\n' "$name" "$verdict" $((SECONDS - started)) \
     "$(grep -aE 'assertions:|ERROR SUMMARY|RACECHECK SUMMARY' "$logs/$name.txt" | tail -1 | cut -c1-90)"
   return "$status"
 }
@@ -98,7 +98,7 @@ info() {
 }
 
 # The cases that need a GPU, in the binaries whose others prove the CPU's kernels at length.
-on_device=(-tc='*GPU*,*CUDA*')
+on_device='*GPU*,*CUDA*'
 
 # All at once: the tests are many small launches, which leave the GPU idle.
 suite() {
@@ -107,7 +107,7 @@ suite() {
   for name in "${tests[@]}"; do
     [[ -x $tree/bin/${name}_test ]] || continue
     cases=()
-    if [[ $name == core || $name == cuda ]]; then cases=("${on_device[@]}"); fi
+    if [[ $name == core || $name == cuda ]]; then cases=(-tc="$on_device"); fi
     run "suite-$name" "$tree/bin/${name}_test" -d ${cases[@]+"${cases[@]}"} &
     pids+=($!)
   done
@@ -116,24 +116,37 @@ suite() {
   return "$failed"
 }
 
-# What the sanitizer slows down a hundredfold: few cases, few sizes. MOXIE_TEST_SMALL skips gradient checks and large rows.
+# What the sanitizer slows down a hundredfold: few cases, few sizes, each group in a program of its own, as many at once
+# as there are processors. MOXIE_TEST_SMALL skips gradient checks and large rows.
+sanitized=(
+  "core|core_test|$on_device|attention*,counting_sort*"
+  "sort|core_test|counting_sort on a GPU*|"
+  "attention-small|core_test|attention on a GPU: small*,attention on a GPU: large*,attention on a GPU: NaN*|"
+  "attention-lengths|core_test|attention on a GPU: lengths*|"
+  "attention-heads|core_test|attention on a GPU: grouped*|"
+  "attention-caches|core_test|attention on a GPU: caches*|"
+  "attention-windows|core_test|attention on a GPU: windows*|"
+  "attention-rows|core_test|attention on a GPU: rows*|"
+  "cuda|cuda_test|$on_device|"
+)
+for case in "softmax*" rms_norm "sum*" top_k cross_entropy "matmul: m*" grouped_matmul embedding sort activate; do
+  sanitized+=("ops-${case//[^a-z_]/}|ops_test|$case|")
+done
+
 sanitize() {
-  local tool failed=0 pids=() pid
+  local tool group name program cases without failed=0
   export MOXIE_TEST_SMALL=1 OMP_NUM_THREADS=1
-  for tool in memcheck racecheck initcheck synccheck; do
+  for tool in $MOXIE_SANITIZE_TOOLS; do
     # what a test provokes on purpose (no memory left, a launch refused) is no error
     local sanitizer=(compute-sanitizer --tool "$tool" --error-exitcode 9)
     if [[ $tool == memcheck ]]; then sanitizer+=(--report-api-errors no); fi
-    run "sanitize-$tool-core" "${sanitizer[@]}" "$tree/bin/core_test" "${on_device[@]}" -tce='attention*' &
-    pids+=($!)
-    run "sanitize-$tool-attention" "${sanitizer[@]}" "$tree/bin/core_test" -tc='attention on a GPU*' &
-    pids+=($!)
-    run "sanitize-$tool-cuda" "${sanitizer[@]}" "$tree/bin/cuda_test" "${on_device[@]}" &
-    pids+=($!)
-    run "sanitize-$tool-ops" "${sanitizer[@]}" "$tree/bin/ops_test" -tc="$MOXIE_SANITIZE_OPS" &
-    pids+=($!)
+    for group in "${sanitized[@]}"; do
+      IFS='|' read -r name program cases without <<<"$group"
+      while (($(jobs -rp | wc -l) >= $(nproc))); do wait -n || failed=1; done
+      run "sanitize-$tool-$name" "${sanitizer[@]}" "$tree/bin/$program" -tc="$cases" ${without:+-tce="$without"} &
+    done
   done
-  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  while (($(jobs -rp | wc -l) > 0)); do wait -n || failed=1; done
   unset MOXIE_TEST_SMALL
   return "$failed"
 }
