@@ -12,6 +12,7 @@
 #include "autograd/ops.h"
 #include "autograd/recompute.h"
 #include "autograd/record.h"
+#include "nn/train/device.h"
 
 using namespace moxie;
 
@@ -33,11 +34,20 @@ Tensor sine(const Tensor& x) {
   });
 }
 
-int main() {
+// x on another device, where its gradient comes back from.
+Tensor moved(const Tensor& x, Device device) {
+  return record("moved", x.value().to(device), {x},
+                [from = x.device()](auto dy, Grads& grads) { grads.give(0, dy[0].to(from)); });
+}
+
+// autograd_tour [--device cuda]
+int main(int argc, char** argv) {
   // Leaves, ops, backward
-  Tensor w = Tensor::full({3, 4}, 0.5).set_requires_grad().set_name("w");
-  const Tensor x = Tensor::from({1, 2, 3, 4, 5, 6, 7, 8}, {2, 4});
-  const auto loss_of = [&] { return mean(sine(linear(x, w, {}))); };
+  const Device device = train::device_from_name(argc > 1 ? argv[argc - 1] : "cpu");
+  Tensor w = Tensor::full({3, 4}, 0.5, {Dtype::f32, device}).set_requires_grad().set_name("w");
+  const Tensor x = Tensor::from({1, 2, 3, 4, 5, 6, 7, 8}, {2, 4}, device);
+  const auto wave = [&](const Tensor& y) { return moved(sine(moved(y, Device::cpu())), device); };  // sine is the CPU's
+  const auto loss_of = [&] { return mean(wave(linear(x, w, {}))); };
   const Tensor loss = loss_of();
   fmt::print("loss {:.4f}\n\n{}\n", loss.item(), describe(loss));  // describe_dot(loss) is the same for Graphviz
   fmt::print("{}\n", memory_report(loss));
@@ -51,7 +61,7 @@ int main() {
   fmt::print("gradcheck: {}, worst error {:.1e}\n", result ? "fine" : result.message, result.worst);
 
   // Less memory: forget what is inside, and compute it again when backward comes.
-  const Segment segment = [&](std::span<const Tensor> in) { return std::vector{sine(sine(linear(in[0], w, {})))}; };
+  const Segment segment = [&](std::span<const Tensor> in) { return std::vector{wave(wave(linear(in[0], w, {})))}; };
   const Tensor lean = mean(recompute(segment, {x})[0]);
   fmt::print("\n{}", describe(lean));
   lean.backward();

@@ -23,7 +23,7 @@ struct Glyphs {
 // Digits of the plots' font, each turned, stretched and moved in its own way, on a noisy ground.
 Glyphs draw(int64_t count, nn::Initializer& init) {
   const std::vector<double> u = init.uniform({count, 5}, 1).to_vector<double>();
-  Array image = init.normal({count, pixels}, 0.15);
+  Array image = init.normal({count, pixels}, 0.15).to(Device::cpu());
   std::vector<int32_t> digit;
   for (int64_t i = 0; i < count; ++i) {
     digit.push_back(static_cast<int32_t>(i % digits));
@@ -41,7 +41,7 @@ Glyphs draw(int64_t count, nn::Initializer& init) {
     for (int64_t k = 0; k < pixels; ++k)
       image.data<float>()[i * pixels + k] += static_cast<float>(canvas.pixel(k % side, k / side).red) / 255;
   }
-  return {Tensor(image), Array::from(digit, {count})};
+  return {Tensor(image.to(init.device())), Array::from(digit, {count}, init.device())};
 }
 
 const moe::RouterOptions router{.kind = moe::RouterKind::linear,
@@ -64,7 +64,7 @@ struct Classifier {
   // The same when one expert is gone and its glyphs go to the next best.
   Tensor without(int32_t expert, const Tensor& image) const {
     const Tensor x = tanh(in(image, {}));
-    const Array gone = one_hot(Array::from(std::vector{expert}, {1}), experts, Dtype::u8).value();
+    const Array gone = one_hot(Array::from(std::vector{expert}, {1}, image.device()), experts, Dtype::u8).value();
     const Tensor scores = masked_fill(layer.router.scores(x, {}), gone, -std::numeric_limits<double>::infinity());
     const moe::Routing routing = moe::route(scores, {}, router.top_k, router.weighting);
     return out(moe::combine(layer.experts(moe::dispatch(x, routing), routing, {}), routing), {});
@@ -109,7 +109,7 @@ train::HeatMap table(const std::string& title, const std::vector<double>& values
 }
 
 void run(const Arguments& arguments) {
-  nn::Initializer init(arguments.seed);
+  nn::Initializer init(arguments.seed, arguments.device);
   const Glyphs test = draw(2000, init);
   const Classifier model(init);
   nn::AdamW optimizer(nn::parameters(model), {.lr = 3e-3, .weight_decay = 0.01});

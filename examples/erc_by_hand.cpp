@@ -74,7 +74,9 @@ std::vector<train::Series> by_hand(const Tensor& R, const Tensor& W, const Array
       }
   const Tensor erc = moe::erc_loss(R, W, hidden, delta, alpha);
   erc.backward();
-  const auto far = [](const auto& a, const auto& b) { return max(abs(Tensor(a) - Tensor::from(b, a.shape()))).item(); };
+  const auto far = [](const auto& a, const auto& b) {
+    return max(abs(Tensor(a) - Tensor::from(b, a.shape(), a.device()))).item();
+  };
   fmt::print("loss {:.4f} by hand; erc_loss() is {:.0e} away, dR {:.0e}, dW {:.0e}\n", loss,
              std::abs(loss - erc.item()), far(R.grad(), all.dR), far(W.grad(), all.dW));
   R.clear_grad(), W.clear_grad();
@@ -111,7 +113,7 @@ train::HeatMap matrix(const std::string& title, const Array& M) {
 }
 
 void run(const Arguments& arguments) {
-  nn::Initializer init(arguments.seed);
+  nn::Initializer init(arguments.seed, arguments.device);
   const Tensor R = Tensor(init.normal({n, width}, 0.8).to(Dtype::f64)).set_requires_grad();
   const Tensor W = Tensor(init.normal({n, hidden, width}, 0.5).to(Dtype::f64)).set_requires_grad();
   const auto noise = [&](uint32_t step) { return moe::erc_noise(R.value(), {.seed = arguments.seed, .step = step}); };

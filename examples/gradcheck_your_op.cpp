@@ -57,6 +57,12 @@ Tensor signed_root(const Tensor& x, double sign = 1) {
   });
 }
 
+// x on another device, where its gradient comes back from: the op above computes on the CPU.
+Tensor moved(const Tensor& x, Device device) {
+  return record("moved", x.value().to(device), {x},
+                [from = x.device()](auto dy, Grads& grads) { grads.give(0, dy[0].to(from)); });
+}
+
 // A router: each expert has a centre c, and its score is -|x - c|^2 / 2, without |x|^2, which all experts share. Made
 // of moxie's ops, it needs no rule of its own.
 moe::Routing nearest(const Tensor& x, const Tensor& centers) {
@@ -73,14 +79,15 @@ struct Model {
       : centers(init.uniform({6, 2}, 1.5)), experts(6, 2, 16, Activation::swiglu, init) {}
   Tensor operator()(const Tensor& x, const nn::Context& context) const {
     const moe::Routing routing = nearest(x, centers.as(x.dtype()));
-    return signed_root(moe::combine(experts(moe::dispatch(x, routing), routing, context), routing));
+    const Tensor y = moe::combine(experts(moe::dispatch(x, routing), routing, context), routing);
+    return moved(signed_root(moved(y, Device::cpu())), y.device());
   }
   static void visit(auto& self, auto&& f) { f("centers", self.centers), f("experts", self.experts); }
 };
 
 void check_gradients(nn::Initializer& init) {
   const auto leaf = [&](const Shape& shape) {
-    return Tensor(init.normal(shape, 1).to(Dtype::f64)).set_requires_grad();
+    return Tensor(init.normal(shape, 1).to(Dtype::f64).to(Device::cpu())).set_requires_grad();
   };
   const auto report = [](const char* what, const GradcheckResult& result) {
     fmt::print("{}: {}\n", what, result ? "right" : "WRONG\n  " + result.message);
@@ -112,7 +119,8 @@ train::LineChart slopes() {
 train::Image cells(const Model& model, const std::string& title) {
   train::Image image{.title = title, .width = 320, .height = 320, .rows = 160, .columns = 160};
   image.x_range = image.y_range = train::Range{-2, 2};
-  const Tensor at = Tensor::from(train::pixel_centers(image), {image.rows * image.columns, 2});
+  const Tensor at =
+      Tensor::from(train::pixel_centers(image), {image.rows * image.columns, 2}, model.centers.value().device());
   const moe::Routing routing = nearest(at, model.centers.as(Dtype::f32));
   for (const double expert : slice(Tensor(routing.chosen), 1, 0, 1).to_vector<double>())
     image.pixels.push_back(train::mix({255, 255, 255}, train::distinct_color(static_cast<int64_t>(expert)), 0.6));
@@ -122,7 +130,7 @@ train::Image cells(const Model& model, const std::string& title) {
 }
 
 void run(const Arguments& arguments) {
-  nn::Initializer init(arguments.seed);
+  nn::Initializer init(arguments.seed, arguments.device);
   check_gradients(init);
 
   const Model model(init);

@@ -42,7 +42,7 @@ Tensor landscape(const Tensor& at) {
   const std::vector<double> p = at.to_vector<double>();
   for (size_t i = 0; i < p.size(); i += 2)
     for (const double c : landscape(p[i], p[i + 1])) colors.push_back(static_cast<float>(c));
-  return Tensor::from(colors, {at.dim(0), 3});
+  return Tensor::from(colors, {at.dim(0), 3}, at.device());
 }
 
 struct Painting {
@@ -80,13 +80,14 @@ train::Image picture(const std::string& title, const Tensor& colors) {
 }
 
 void run(const Arguments& arguments) {
-  nn::Initializer init(arguments.seed);
+  nn::Initializer init(arguments.seed, arguments.device);
   const Painter painter(init);
   nn::AdamW optimizer(nn::parameters(painter), {.lr = 1e-2, .weight_decay = 0});
 
   const train::Range plane{-1, 1};
-  const Tensor at = Tensor::from(
-      train::pixel_centers({.rows = side, .columns = side, .x_range = plane, .y_range = plane}), {side * side, 2});
+  const Tensor at =
+      Tensor::from(train::pixel_centers({.rows = side, .columns = side, .x_range = plane, .y_range = plane}),
+                   {side * side, 2}, arguments.device);
 
   std::vector<train::Chart> paintings{picture("the landscape", landscape(at))}, maps, parts;
   train::LineChart errors{.title = "error", .x_label = "step", .width = 200, .height = 200, .log_y = true};

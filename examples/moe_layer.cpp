@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Trains one MoE layer to imitate y = x |x|, element by element, and shows what its experts do:
-//   moe_layer [cpu|cuda]
+//   moe_layer [--device cuda]
 #include <fmt/format.h>
 
 #include "moe/layer.h"
@@ -11,7 +11,7 @@
 using namespace moxie;
 
 int main(int argc, char** argv) {
-  nn::Initializer init(/*seed=*/1, train::device_from_name(argc > 1 ? argv[1] : "cpu"));
+  nn::Initializer init(/*seed=*/1, train::device_from_name(argc > 1 ? argv[argc - 1] : "cpu"));
   const moe::MoeOptions options{
       .router = {.kind = moe::RouterKind::perturbed_cosine, .experts = 8, .top_k = 2}, .hidden = 64, .erc = true};
   const moe::MoeLayer layer(/*width=*/32, options, init);

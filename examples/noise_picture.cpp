@@ -3,9 +3,11 @@
 // noise_changes.png for many. docs/moe/noise.md shows and explains both.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <cmath>
 
 #include "moe/router.h"
+#include "nn/train/device.h"
 #include "nn/train/plot.h"
 
 using namespace moxie;
@@ -14,6 +16,7 @@ namespace {
 
 constexpr int64_t width = 32, draws = 4000;
 const nn::Context training{.training = true, .seed = 1};
+Device device;  // where it is computed
 
 std::vector<double> normal_numbers(int64_t count, uint64_t seed) {
   std::vector<double> values;
@@ -22,7 +25,9 @@ std::vector<double> normal_numbers(int64_t count, uint64_t seed) {
   return values;
 }
 
-Array f32(const std::vector<double>& values, const Shape& shape) { return Array::from(values, shape).to(Dtype::f32); }
+Array f32(const std::vector<double>& values, const Shape& shape) {
+  return Array::from(values, shape).to(Dtype::f32).to(device);
+}
 
 // One token, `draws` times: each draws its own noise.
 const std::vector<double> token = normal_numbers(width, 1);
@@ -47,7 +52,7 @@ Array rows_with(const std::vector<double>& scores) {
 }
 
 moe::Router router_of(const moe::RouterOptions& options, const Array& rows) {
-  nn::Initializer init(1);
+  nn::Initializer init(1, device);
   moe::Router router(width, options, init);
   router.weight.set_value(rows);
   return router;
@@ -142,8 +147,13 @@ train::LineChart changes_chart() {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  const std::string folder = argc > 1 ? argv[1] : ".";
+int main(int argc, char** argv) try {
+  std::string folder = ".", device_name = "cpu";
+  CLI::App app{"Draws how noise in the router changes which experts are selected", "noise_picture"};
+  app.add_option("folder", folder, "of the pictures")->capture_default_str();
+  app.add_option("--device", device_name, "cpu, cuda or cuda:N, where it is computed")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  device = train::device_from_name(device_name);
   train::Figure figure{.title = "One token, top 1: which expert is selected in training", .columns = 3};
   figure.charts = {noise_chart("jitter", moe::NoiseKind::jitter, 1),
                    noise_chart("multiplicative", moe::NoiseKind::multiplicative, 1),
@@ -154,4 +164,7 @@ int main(int argc, char** argv) {
   train::save_png(figure, folder + "/noise.png");
   train::save_png(changes_chart(), folder + "/noise_changes.png");
   fmt::print("{0}/noise.png\n{0}/noise_changes.png\n", folder);
+} catch (const std::exception& error) {
+  fmt::print(stderr, "error: {}\n", error.what());
+  return 1;
 }

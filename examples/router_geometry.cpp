@@ -28,13 +28,13 @@ Point tip(size_t e) {
   return {rows[e][0] * std::cos(angle), rows[e][0] * std::sin(angle)};
 }
 
-moe::Router router_of(moe::RouterKind kind, const moe::NoiseOptions& noise) {
-  nn::Initializer init(1);
+moe::Router router_of(moe::RouterKind kind, const moe::NoiseOptions& noise, Device device) {
+  nn::Initializer init(1, device);
   moe::Router router(2, {.kind = kind, .experts = experts, .top_k = 1, .tau_expert = 0.5, .noise = noise}, init);
   std::vector<float> weight;
   for (size_t e = 0; e < experts; ++e)
     weight.insert(weight.end(), {static_cast<float>(tip(e).x), static_cast<float>(tip(e).y)});
-  router.weight.set_value(Array::from(weight, {experts, 2}));
+  router.weight.set_value(Array::from(weight, {experts, 2}, device));
   return router;
 }
 
@@ -68,7 +68,7 @@ train::Image picture(const moe::Router& router, const std::string& noise, const 
       .title = fmt::format("{}, {}", moe::name_of(router.options.kind), noise), .rows = side, .columns = side};
   image.width = image.height = 300;
   image.x_range = image.y_range = train::Range{-2, 2};
-  const Tensor tokens = Tensor::from(train::pixel_centers(image), {side * side, 2});
+  const Tensor tokens = Tensor::from(train::pixel_centers(image), {side * side, 2}, arguments.device);
   std::array<double, experts> total{0};
   double undecided = 0;
   for (const auto& share : shares(router, tokens, arguments)) {
@@ -89,9 +89,9 @@ train::Image picture(const moe::Router& router, const std::string& noise, const 
 }
 
 // The part of dz/dr along r, for a token and expert 0: does training change the row's length?
-double slope_along_row(moe::RouterKind kind) {
-  const moe::Router router = router_of(kind, {});
-  slice(router.scores(Tensor::from({0.8f, 1.0f}, {1, 2}), {.training = true}), 1, 0, 1).backward();
+double slope_along_row(moe::RouterKind kind, Device device) {
+  const moe::Router router = router_of(kind, {}, device);
+  slice(router.scores(Tensor::from({0.8f, 1.0f}, {1, 2}, device), {.training = true}), 1, 0, 1).backward();
   const std::vector<double> dr = router.weight.grad().to_vector<double>();
   return (dr[0] * tip(0).x + dr[1] * tip(0).y) / rows[0][0];
 }
@@ -105,10 +105,12 @@ void run(const Arguments& arguments) {
   train::Figure figure{.columns = 3, .scale = 1.25};
   fmt::print("{:32}{:>7}{:>8}{:>8}{:>8}{:>8}{:>11}\n", "share of the plane, expert", 0, 1, 2, 3, 4, "undecided");
   for (const auto& [name, noise] : noises)
-    for (const moe::RouterKind kind : kinds) figure.charts.push_back(picture(router_of(kind, noise), name, arguments));
+    for (const moe::RouterKind kind : kinds)
+      figure.charts.push_back(picture(router_of(kind, noise, arguments.device), name, arguments));
   train::save_png(figure, arguments.out / "router_geometry.png");
   for (const moe::RouterKind kind : kinds)
-    fmt::print("slope of a score along its row, {}: {:.4f}\n", moe::name_of(kind), std::abs(slope_along_row(kind)));
+    fmt::print("slope of a score along its row, {}: {:.4f}\n", moe::name_of(kind),
+               std::abs(slope_along_row(kind, arguments.device)));
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ struct Data {
   Array label;  // [points], which arm
 };
 
-Data spiral(uint64_t seed) {
+Data spiral(uint64_t seed, Device device) {
   std::vector<float> x;
   std::vector<int32_t> label;
   for (int64_t i = 0; i < points; ++i) {
@@ -31,20 +31,20 @@ Data spiral(uint64_t seed) {
     x.insert(x.end(), {static_cast<float>(t * std::cos(angle)), static_cast<float>(t * std::sin(angle))});
     label.push_back(static_cast<int32_t>(i / per_arm));
   }
-  return {Tensor::from(x, {points, 2}), Array::from(label, {points})};
+  return {Tensor::from(x, {points, 2}, device), Array::from(label, {points}, device)};
 }
 
 // Leaves: the tensors that backward() leaves a gradient in.
 struct Network {
   Tensor w1, b1, w2, b2;
 
-  explicit Network(uint64_t seed) {
-    nn::Initializer init(seed);
+  Network(uint64_t seed, Device device) {
+    nn::Initializer init(seed, device);
     const auto leaf = [](const Array& value, const char* name) {
       return Tensor(value).set_requires_grad().set_name(name);
     };
     w1 = leaf(init.normal({hidden, 2}, 2), "w1"), b1 = leaf(init.normal({hidden}, 1), "b1");
-    w2 = leaf(init.normal({arms, hidden}, 1 / std::sqrt(hidden)), "w2"), b2 = leaf(Array::zeros({arms}), "b2");
+    w2 = leaf(init.normal({arms, hidden}, 1 / std::sqrt(hidden)), "w2"), b2 = leaf(init.constant({arms}, 0), "b2");
   }
   std::vector<Tensor> leaves() const { return {w1, b1, w2, b2}; }
 
@@ -72,12 +72,14 @@ double distance_by_hand(const Network& network, const Data& data) {
 // Gradient descent with momentum, in place: v = 0.9 v + dw, w = w - rate v.
 void descend(const Tensor& w, std::vector<float>& v, float rate) {
   v.resize(static_cast<size_t>(w.numel()));
-  const float* dw = w.grad().data<float>();
+  std::vector<float> numbers = w.to_vector<float>();
+  const std::vector<float> dw = w.grad().to_vector<float>();
   for (size_t i = 0; i < v.size(); ++i) {
     v[i] = 0.9f * v[i] + dw[i];
-    w.value().data<float>()[i] -= rate * v[i];
+    numbers[i] -= rate * v[i];
   }
-  w.value().mark_changed();  // a graph that still needs the old numbers says so, instead of giving wrong gradients
+  // A graph that still needs the old numbers says so from here on, instead of giving wrong gradients.
+  w.value().copy_from(Array::from(numbers, w.shape(), w.device()));
   w.clear_grad();
 }
 
@@ -92,7 +94,7 @@ train::Image plane(const Network& network, const Data& data, const std::string& 
   const NoGrad guard;
   train::Image image{.title = title, .width = 262, .height = 280, .rows = 160, .columns = 160};
   image.x_range = image.y_range = train::Range{-1.15, 1.15};
-  const Tensor at = Tensor::from(train::pixel_centers(image), {image.rows * image.columns, 2});
+  const Tensor at = Tensor::from(train::pixel_centers(image), {image.rows * image.columns, 2}, data.x.device());
   const std::vector<double> p = softmax(network.logits(at)).to_vector<double>();
   for (size_t i = 0; i < p.size(); i += arms) {
     const auto arm = std::max_element(&p[i], &p[i] + arms) - &p[i];
@@ -110,8 +112,8 @@ train::Image plane(const Network& network, const Data& data, const std::string& 
 }
 
 void run(const Arguments& arguments) {
-  const Data data = spiral(arguments.seed);
-  const Network network(arguments.seed);
+  const Data data = spiral(arguments.seed, arguments.device);
+  const Network network(arguments.seed, arguments.device);
   std::vector<std::vector<float>> momentum(network.leaves().size());
   train::Figure figure{.columns = 4, .scale = 1.5};
   train::LineChart losses{.title = "loss", .x_label = "step", .width = 300, .height = 280, .log_y = true};

@@ -11,10 +11,13 @@
 #include <functional>
 #include <string>
 
+#include "nn/train/device.h"
+
 struct Arguments {
   int64_t steps = 0;
   uint64_t seed = 1;
   std::filesystem::path out{};
+  moxie::Device device{};
 
   // True about `times` times in `steps` steps, and in the first and the last one: when to print a line of progress.
   bool reports(int64_t step, int64_t times = 10) const {
@@ -22,8 +25,8 @@ struct Arguments {
   }
 };
 
-// Reads --steps, --seed and --out, makes the folder and runs `body`; `arguments` are the defaults. The exit status: 1
-// where an argument is wrong or something failed.
+// Reads --steps, --seed, --out and --device, makes the folder and runs `body`; `arguments` are the defaults. The exit
+// status: 1 where an argument is wrong or something failed.
 inline int walkthrough(int argc, char** argv, const std::string& name, const std::string& about,
                        const std::string& steps, Arguments arguments,
                        const std::function<void(const Arguments&)>& body) try {
@@ -34,11 +37,14 @@ inline int walkthrough(int argc, char** argv, const std::string& name, const std
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31));
   app.add_option("--seed", arguments.seed, "of the random numbers")->capture_default_str();
   app.add_option("--out", arguments.out, "folder for the pictures")->capture_default_str();
+  std::string device = "cpu";
+  app.add_option("--device", device, "cpu, cuda or cuda:N, where it is computed")->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 1;
   }
+  arguments.device = moxie::train::device_from_name(device);
   std::filesystem::create_directories(arguments.out);
   body(arguments);
   return 0;

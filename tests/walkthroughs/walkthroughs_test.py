@@ -14,12 +14,15 @@ import unittest
 from pathlib import Path
 
 BIN = None  # the folder of the programs
+DEVICE = "cpu"
 PICTURES = {"spiral": ["spiral.png", "spiral_graph.png"], "image_experts": ["image_experts.png"],
             "router_geometry": ["router_geometry.png"], "erc_by_hand": ["erc_by_hand.png"],
             "gradcheck_your_op": ["gradcheck_your_op.png"], "digits": ["digits.png"]}
 
 
 def run(name, *arguments, status=0, **options):
+    if DEVICE != "cpu" and "--device" not in arguments:
+        arguments = (*arguments, "--device", DEVICE)
     done = subprocess.run([BIN / name, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           timeout=120, **options)
     if done.returncode != status:
@@ -114,6 +117,18 @@ class Walkthroughs(unittest.TestCase):
         self.assertEqual(len(without), 8)
         self.assertLess(min(without), everybody - 1)
 
+    def test_other_examples(self):
+        out, _ = run("moe_layer")
+        errors = numbers(r"error (\S+)", out)
+        self.assertLess(errors[-1], 0.2 * errors[0])
+        out, _ = run("autograd_tour")
+        self.assertIn("gradcheck: fine", out)
+        self.assertIn("requires a gradient under NoGrad: false", out)
+        out, _ = run("noise_picture", self.folder)
+        for picture in ("noise.png", "noise_changes.png"):
+            self.assertEqual((self.folder / picture).read_bytes()[:8], b"\x89PNG\r\n\x1a\n", picture)
+            self.assertIn(str(self.folder / picture), out)
+
     def test_same_seed_same_picture(self):
         for name, steps in {"spiral": 10, "image_experts": 3, "erc_by_hand": 10, "gradcheck_your_op": 5, "digits": 3}.items():
             pictures, texts = [], []
@@ -131,18 +146,20 @@ class Walkthroughs(unittest.TestCase):
         for name in PICTURES:
             self.assertIn("--steps", run(name, "--help")[0])
             for message, arguments in {"--steps": ["--steps", "0"], "--seed": ["--seed", "x"], "--nonsense": ["--nonsense"],
+                                       "got 'gpu'": ["--device", "gpu"],
                                        "file": ["--steps", "1", "--out", self.folder / "file" / "x"]}.items():
                 out, err = run(name, *arguments, status=1)
                 self.assertIn(message, err, name)
 
 
 def main():
-    global BIN
+    global BIN, DEVICE
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", default="build/cpu/bin", help="the folder of the programs")
+    parser.add_argument("--device", default="cpu", help="where the programs compute")
     arguments, rest = parser.parse_known_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads leave a busy machine to others
-    BIN = Path(arguments.bin).resolve()
+    BIN, DEVICE = Path(arguments.bin).resolve(), arguments.device
     unittest.main(argv=[sys.argv[0], *rest])
 
 
