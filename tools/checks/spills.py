@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 # What a training step spends its time in.
-HOT = re.compile(r"grouped|attention|Unary|Binary|Affine|Accumulate|Convert|SwiGlu|Softmax|RmsNorm|LayerNorm|CrossEntropy|Combine|"
+HOT = re.compile(r"grouped|[Aa]ttention|ForwardProblem|BackwardProblem|DecodeProblem|Unary|Binary|Affine|Accumulate|Convert|SwiGlu|Softmax|RmsNorm|LayerNorm|CrossEntropy|Combine|"
                  r"GatherRows|SegmentSum|ChunkSum|Rope|AdamW?Rows|ErcNorms|ErcScaleProducts")
 # Where a few bytes don't matter: f64, which exists to check gradients, and pow and tan, whose slow paths are CUDA's own.
 COLD = re.compile(r"double|\b(Pow|Tan)\b")
+# Up to so many bytes, stored and loaded: where two blocks share a multiprocessor each thread has 128 registers, and one or two
+# too few cost less than half of the blocks.
+ALLOWED = {("sm_80", "query_gradient_kernel<128>"): 16, ("sm_90a", "plain_forward_kernel<float, 2>"): 8}
 HEADER = re.compile(r"Compiling entry function '([^']+)' for '([^']+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
@@ -29,8 +32,10 @@ def kernels(lines):
             name = None
 
 
-def is_hot(name):
-    return HOT.search(name) is not None and COLD.search(name) is None
+def may_not(name, architecture, spilled):
+    if HOT.search(name) is None or COLD.search(name) is not None:
+        return False
+    return all(architecture != where or kernel not in name or spilled > most for (where, kernel), most in ALLOWED.items())
 
 
 def demangled(names):
@@ -50,9 +55,9 @@ def main():
         raise SystemExit(f"spills: {sys.argv[1]} names no kernel; configure with -DMOXIE_PTXAS_VERBOSE=ON and build anew")
     names = demangled([kernel[0] for kernel in found])
     spilling = [(name, *kernel[1:]) for name, kernel in zip(names, found) if kernel[2] > 0]
-    hot = [kernel for kernel in spilling if is_hot(kernel[0])]
+    hot = [kernel for kernel in spilling if may_not(*kernel[:3])]
     for name, architecture, spilled, registers in sorted(spilling, key=lambda kernel: -kernel[2]):
-        mark = "   <- may not" if is_hot(name) else ""
+        mark = "   <- may not" if may_not(name, architecture, spilled) else ""
         print(f"{architecture}: {spilled} bytes spilled, {registers} registers: {name[:160]}{mark}")
     print(f"spills: {len(found)} kernels, {len(spilling)} spill, {len(hot)} of them may not")
     raise SystemExit(1 if hot else 0)
