@@ -20,6 +20,7 @@ void check_size(const Attention& p, const char* op) {
 
 void attention(int device, const Attention& p) {
   check_size(p, "attention");
+  if (decode_takes(p)) return attention_decode(device, p);
   if (warpgroups_take(device, p)) return attention_on_warpgroups(device, p);
   tensor_cores_take(p) ? attention_on_tensor_cores(device, p) : attention_plain(device, p);
 }

@@ -19,6 +19,11 @@ bool warpgroups_take(int device, const AttentionBackward& problem);
 void attention_on_warpgroups(int device, const Attention& problem);
 void attention_backward_on_warpgroups(int device, const AttentionBackward& problem);
 
+// True where the kernels for one query per head take the problem, which divide many keys among blocks: f32 or bf16, no
+// mask, no soft cap, a head_dim of at most 128 (bf16: 256), and everything aligned to 16 bytes.
+bool decode_takes(const Attention& problem);
+void attention_decode(int device, const Attention& problem);
+
 // Any problem.
 void attention_plain(int device, const Attention& problem);
 void attention_backward_plain(int device, const AttentionBackward& problem);

@@ -18,8 +18,6 @@ namespace moxie::cuda {
 inline constexpr int attention_warps = 4;
 inline constexpr int attention_threads = warp_size * attention_warps;
 
-inline constexpr double log2_e = 1.4426950408889634;
-
 // 2^x with a relative error of at most 2^-22; 2^-inf = 0, and below 2^-126 everything is 0.
 #ifdef __CUDACC__
 MOXIE_DEVICE float exp2_approximate(float x) {

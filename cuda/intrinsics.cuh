@@ -18,12 +18,14 @@
 #define MOXIE_DEVICE __device__ __forceinline__
 #define MOXIE_UNROLL _Pragma("unroll")
 #define MOXIE_UNROLL_BY_4 _Pragma("unroll 4")
+#define MOXIE_UNROLL_BY_16 _Pragma("unroll 16")
 #define MOXIE_DO_NOT_UNROLL _Pragma("unroll 1")
 #else
 #include "cuda/intrinsics_emulated.h"
 #define MOXIE_DEVICE inline
 #define MOXIE_UNROLL
 #define MOXIE_UNROLL_BY_4
+#define MOXIE_UNROLL_BY_16
 #define MOXIE_DO_NOT_UNROLL
 #endif
 
@@ -41,7 +43,7 @@ struct alignas(16) Vector16 {
 MOXIE_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 MOXIE_DEVICE int block_index() { return static_cast<int>(blockIdx.x); }
 MOXIE_DEVICE int block_index_y() { return static_cast<int>(blockIdx.y); }
-MOXIE_DEVICE int block_threads() { return static_cast<int>(blockDim.x); }
+MOXIE_DEVICE int threads_of_block() { return static_cast<int>(blockDim.x); }
 MOXIE_DEVICE int grid_blocks() { return static_cast<int>(gridDim.x); }
 
 // All threads of the block wait for each other; what they wrote before is seen by all after.
@@ -142,7 +144,7 @@ MOXIE_DEVICE float reciprocal_fast(float x) {
 inline int thread_index() { return emulated::position().thread; }
 inline int block_index() { return emulated::position().block; }
 inline int block_index_y() { return emulated::position().block_y; }
-inline int block_threads() { return emulated::position().threads; }
+inline int threads_of_block() { return emulated::position().threads; }
 inline int grid_blocks() { return emulated::position().blocks; }
 
 inline void sync_threads() { emulated::sync_threads(); }
@@ -190,6 +192,8 @@ inline float reciprocal_fast(float x) { return 1 / x; }
 
 MOXIE_DEVICE int lane_index() { return thread_index() % warp_size; }
 MOXIE_DEVICE int warp_index() { return thread_index() / warp_size; }
+
+inline constexpr double log2_e = 1.4426950408889634;  // exp(x) = exp2(x log2_e)
 
 // The two halves of a word of bf16 as floats.
 MOXIE_DEVICE float low_bf16(uint32_t packed) { return std::bit_cast<float>(packed << 16); }

@@ -6,11 +6,10 @@
 #include <cuda_runtime.h>
 
 #include "core/launch.h"
+#include "cuda/intrinsics.cuh"
 #include "cuda/runtime.h"
 
 namespace moxie::cuda {
-
-inline constexpr int warp_size = 32;
 
 // The index with the largest value, the lowest of several; a NaN loses against every number. -1: none.
 template <class Value> struct Best {

@@ -1,36 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over lines, with a thread for every column: the generic kernel's teams go over their columns one after the
-// other, and wait for memory each time.
-#include "core/kernels/reduce/sum.h"
+#include "cuda/tuned/chunk_sum.cuh"
+
 #include "cuda/launch.cuh"
 
 namespace moxie::cuda {
 namespace {
 
-// Narrower arrays don't fill a block's threads.
-constexpr int64_t least_columns = 96;
+constexpr int64_t least_columns = 96;  // narrower arrays don't fill a block's threads
+constexpr int64_t least_rows = 1024;   // fewer don't fill the device with a warp for each
 
-template <class T> __global__ void __launch_bounds__(block_threads) chunk_columns(ChunkSum<T> kernel, int64_t rows) {
-  using V = Accumulator<T>;
-  const int64_t col = int64_t{blockIdx.y} * block_threads + threadIdx.x, n = kernel.inner;
-  if (col >= n) return;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const int64_t first = row % kernel.chunks * kernel.chunk;
-    const int64_t left = kernel.n - first, lines = left < kernel.chunk ? left : kernel.chunk;
-    const T* in = kernel.x + (row / kernel.chunks * kernel.n + first) * n + col;
-    V total = V(0);
-#pragma unroll 16
-    for (int64_t k = 0; k < lines; ++k) total += V(in[k * n]);
-    kernel.y[row * n + col] = total;
-  }
+template <class T, int Pack>
+__global__ void __launch_bounds__(chunk_sum_threads) chunk_columns(ChunkSum<T> kernel, int64_t rows) {
+  sum_columns<T, Pack>(kernel, rows, blockIdx.x, gridDim.x, blockIdx.y);
+}
+
+template <class T> __global__ void __launch_bounds__(block_threads) chunk_rows(ChunkSum<T> kernel, int64_t rows) {
+  const int64_t step = int64_t{gridDim.x} * warps_of_block;
+  for (int64_t row = int64_t{blockIdx.x} * warps_of_block + warp_index(); row < rows; row += step) sum_row(kernel, row);
+}
+
+template <class T, int Pack> void launch_columns(int device, const ChunkSum<T>& kernel, int64_t rows, int64_t cols) {
+  const int64_t strips = (kernel.inner + chunk_sum_threads * Pack - 1) / (chunk_sum_threads * Pack);
+  if (kernel.inner < least_columns || strips > 65535) return launch_rows(device, kernel, rows, cols);
+  const dim3 blocks(blocks_for(rows).x, static_cast<unsigned>(strips));
+  chunk_columns<T, Pack><<<blocks, chunk_sum_threads, 0, stream(device)>>>(kernel, rows);
+  check_launch(device, __PRETTY_FUNCTION__, {blocks, chunk_sum_threads});
 }
 
 template <class T> void launch(int device, const ChunkSum<T>& kernel, int64_t rows, int64_t cols) {
-  const int64_t strips = (kernel.inner + block_threads - 1) / block_threads;
-  if (kernel.inner < least_columns || strips > 65535) return launch_rows(device, kernel, rows, cols);
-  const dim3 blocks(blocks_for(rows).x, static_cast<unsigned>(strips));
-  chunk_columns<<<blocks, block_threads, 0, stream(device)>>>(kernel, rows);
-  check_launch(device, __PRETTY_FUNCTION__, {blocks, block_threads});
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (rows >= least_rows && rows_are_packed(kernel)) {
+      const dim3 blocks = blocks_for((rows + warps_of_block - 1) / warps_of_block);
+      chunk_rows<<<blocks, block_threads, 0, stream(device)>>>(kernel, rows);
+      return check_launch(device, __PRETTY_FUNCTION__, {blocks, block_threads});
+    }
+    if (columns_are_packed(kernel)) return launch_columns<T, column_pack<T>>(device, kernel, rows, cols);
+  }
+  launch_columns<T, 1>(device, kernel, rows, cols);
 }
 
 }  // namespace

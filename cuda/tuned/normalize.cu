@@ -4,6 +4,7 @@
 #include "core/kernels/loss/cross_entropy.h"
 #include "core/kernels/normalize/rms_norm.h"
 #include "core/kernels/normalize/softmax.h"
+#include "cuda/tuned/cross_entropy.cuh"
 #include "cuda/tuned/held_rows.cuh"
 
 namespace moxie::cuda {
@@ -114,6 +115,23 @@ struct HeldCrossEntropy {
   }
 };
 
+// Where there are rows enough for a warp each: one pass, and nobody waits for a block.
+template <class T>
+__global__ void __launch_bounds__(block_threads) cross_entropy_rows(CrossEntropy<T> kernel, int64_t rows) {
+  const int64_t step = int64_t{gridDim.x} * warps_of_block;
+  for (int64_t row = int64_t{blockIdx.x} * warps_of_block + warp_index(); row < rows; row += step)
+    cross_entropy_row(kernel, row);
+}
+
+template <class T> void launch_cross_entropy(int device, const CrossEntropy<T>& kernel, int64_t rows, int64_t cols) {
+  constexpr int64_t least_rows = 1024;
+  const bool packed = is_packed<T>(kernel.cols, kernel.x);
+  if (!packed || rows < least_rows) return launch_held<T, HeldCrossEntropy, 32>(device, kernel, rows, cols, packed);
+  const dim3 blocks = blocks_for((rows + warps_of_block - 1) / warps_of_block);
+  cross_entropy_rows<<<blocks, block_threads, 0, stream(device)>>>(kernel, rows);
+  check_launch(device, __PRETTY_FUNCTION__, {blocks, block_threads});
+}
+
 }  // namespace
 
 // In the place of the generic kernel; `packed` says what must lie at multiples of 16 bytes.
@@ -129,6 +147,11 @@ MOXIE_HELD_FLOATS(HeldLogSoftmax, 32, LogSoftmax, kernel.x, kernel.y)
 MOXIE_HELD_FLOATS(HeldSoftmaxBackward, 16, SoftmaxBackward, kernel.y, kernel.dy, kernel.dx)
 MOXIE_HELD_FLOATS(HeldRmsNorm, 32, RmsNorm, kernel.x, kernel.y, kernel.weight)
 MOXIE_HELD_FLOATS(HeldRmsNormBackward, 16, RmsNormBackward, kernel.x, kernel.dy, kernel.dx, kernel.weight)
-MOXIE_HELD_FLOATS(HeldCrossEntropy, 32, CrossEntropy, kernel.x)
+template <> void for_rows(int device, const CrossEntropy<float>& kernel, int64_t rows, int64_t cols) {
+  launch_cross_entropy(device, kernel, rows, cols);
+}
+template <> void for_rows(int device, const CrossEntropy<bf16>& kernel, int64_t rows, int64_t cols) {
+  launch_cross_entropy(device, kernel, rows, cols);
+}
 
 }  // namespace moxie::cuda

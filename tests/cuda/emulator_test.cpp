@@ -39,7 +39,7 @@ std::vector<bf16> random_bf16(size_t count, unsigned seed) {
 TEST_CASE("emulator: every thread of every block runs once, with its place") {
   std::vector<int> count(3 * 2 * 64, 0);
   emulate({.blocks = 3, .blocks_y = 2, .threads = 64}, [&] {
-    CHECK(block_threads() == 64);
+    CHECK(threads_of_block() == 64);
     CHECK(grid_blocks() == 3);
     CHECK(warp_index() * 32 + lane_index() == thread_index());
     ++count[static_cast<size_t>((block_index_y() * 3 + block_index()) * 64 + thread_index())];

@@ -59,26 +59,27 @@ template <class T> struct TransposeCopy {
   int64_t size[max_rank];
   int64_t stride[max_rank];    // in x
   int64_t y_stride[max_rank];  // of a contiguous y
-  static MOXIE_FN int64_t tiles(int64_t n) { return (n + tile - 1) / tile; }
+  static MOXIE_FN int64_t tiles(int64_t n, int64_t side = tile) { return (n + side - 1) / side; }
 
-  // A tile: element (j, i) goes from x[from + j + i * step] to y[to + j * apart + i].
+  // Number `row` of the tiles of side x side elements: element (j, i) goes from x[from + j + i * step] to y[to + j *
+  // apart + i].
   struct Place {
     int64_t from, to, step, apart, height, width;
   };
-  MOXIE_FN Place place(int64_t row) const {
+  MOXIE_FN Place place(int64_t row, int64_t side = tile) const {
     const int64_t cols = size[rank - 1], step = stride[rank - 1], apart = y_stride[across];
-    const int64_t column = row % tiles(cols) * tile;
-    int64_t rest = row / tiles(cols), from = column * step, to = column;
+    const int64_t column = row % tiles(cols, side) * side;
+    int64_t rest = row / tiles(cols, side), from = column * step, to = column;
     for (int i = rank - 2; i >= 0; --i) {
-      const int64_t places = i == across ? tiles(size[i]) : size[i];
-      const int64_t index = rest % places * (i == across ? tile : 1);
+      const int64_t places = i == across ? tiles(size[i], side) : size[i];
+      const int64_t index = rest % places * (i == across ? side : 1);
       rest /= places;
       from += index * stride[i];
       to += index * y_stride[i];
     }
     const int64_t line = to / apart % size[across];  // of the first line in the tile
-    const int64_t height = size[across] - line < tile ? size[across] - line : tile;
-    const int64_t width = cols - column < tile ? cols - column : tile;
+    const int64_t height = size[across] - line < side ? size[across] - line : side;
+    const int64_t width = cols - column < side ? cols - column : side;
     return {from, to, step, apart, height, width};
   }
 
