@@ -36,6 +36,7 @@ void replay(const Segment& segment, const std::vector<Array>& values, std::span<
 }  // namespace
 
 std::vector<Tensor> recompute(const Segment& segment, const std::vector<Tensor>& inputs) {
+  const OpRange range("recompute");
   std::vector<Array> values, outputs;
   std::vector<Tensor> constants;
   for (const Tensor& input : inputs) {

@@ -201,6 +201,7 @@ void run(Node& node) {
   for (size_t i = 0; i < dy.size(); ++i)
     if (!dy[i].defined()) dy[i] = Array::zeros(node.outputs[i].shape, node.outputs[i].options);
   detail::check_unchanged(node, saved);
+  const OpRange range(node.op, true);
   Grads grads(node);
   rule(dy, grads);
   grads.finish();

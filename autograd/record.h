@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/op_range.h"
 #include "autograd/tensor.h"
 
 namespace moxie {

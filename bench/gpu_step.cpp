@@ -7,13 +7,16 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
+#include "autograd/op_range.h"
 #include "autograd/profile.h"
 #include "bench/timing.h"
 #include "core/storage.h"
 #include "moe/language_model.h"
 #include "nn/optimizer.h"
+#include "nn/step_graph.h"
 #include "nn/train/device.h"
 
 namespace {
@@ -64,28 +67,26 @@ Tokens random_tokens(const ModelShape& shape, int64_t vocabulary, Device device)
 
 class Trainer final {
  public:
-  Trainer(const ModelShape& shape, Dtype dtype, Device device)
+  Trainer(const ModelShape& shape, Dtype dtype, Device device, bool as_graph = false)
       : shape_(shape),
         dtype_(dtype),
         model_(shape.options, 1, device),
         optimizer_(nn::parameters(model_)),
+        graph_(device, optimizer_),
+        as_graph_(as_graph),
         tokens_(random_tokens(shape, shape.options.vocabulary, device)) {}
 
   // One optimizer step over `micro_batches` of the shape's batches. Waits for nothing on a GPU.
   void step(int64_t micro_batches = 1) {
-    for (int64_t part = 0; part < micro_batches; ++part) {
-      const nn::Context context{.training = true,
-                                .dtype = dtype_,
-                                .seed = 1,
-                                .step = static_cast<uint32_t>(steps_),
-                                .micro_batch = static_cast<uint32_t>(part),
-                                .first_token = part * shape_.batch * shape_.time};
-      const moe::Losses losses = model_.losses(tokens_.from, tokens_.to, context);
-      losses.total(model_.options, micro_batches).backward();
-      loss_ = losses.cross_entropy.value();
+    const auto number = static_cast<uint32_t>(steps_++);
+    if (micro_batches != micro_batches_) graph_.forget();
+    micro_batches_ = micro_batches;
+    if (as_graph_) {
+      norm_ = graph_.step(number, 1e-4, [&] { run_passes({.step_at = graph_.counter()}); });
+    } else {
+      run_passes({.step = number});
+      norm_ = optimizer_.step(1e-4);
     }
-    norm_ = optimizer_.step(1e-4);
-    ++steps_;
   }
   // The last step's loss; waits for it. Throws where a gradient wasn't finite.
   double loss() const {
@@ -107,28 +108,42 @@ class Trainer final {
   void set_erc(bool on) {
     for (moe::Block& block : model_.blocks)
       if (block.moe) block.moe->options.erc = on;
+    graph_.forget();
   }
   int64_t parameters() const { return nn::count(model_); }
 
  private:
+  void run_passes(nn::Context context) {
+    context.training = true, context.dtype = dtype_, context.seed = 1;
+    for (int64_t part = 0; part < micro_batches_; ++part) {
+      context.micro_batch = static_cast<uint32_t>(part);
+      context.first_token = part * shape_.batch * shape_.time;
+      const moe::Losses losses = model_.losses(tokens_.from, tokens_.to, context);
+      losses.total(model_.options, micro_batches_).backward();
+      loss_ = losses.cross_entropy.value();
+    }
+  }
+
   ModelShape shape_;
   Dtype dtype_;
   moe::LanguageModel model_;
   nn::AdamW optimizer_;
+  nn::StepGraph graph_;
+  bool as_graph_;
   Tokens tokens_;
   Array loss_;
   nn::GradientNorm norm_;
-  int64_t steps_ = 0;
+  int64_t steps_ = 0, micro_batches_ = 1;
 };
 
 // The same small model on both devices: losses of some steps agree before anything is timed.
-void verify(Device device) {
+void verify(Device device, bool as_graph) {
   ModelShape shape = shape_of("tiny");
   shape.options.moe.erc = true;
   shape.batch = 2;
   const auto losses_on = [&](Device where) {
     std::vector<double> losses;
-    Trainer trainer(shape, Dtype::f32, where);
+    Trainer trainer(shape, Dtype::f32, where, as_graph);
     for (int i = 0; i < 5; ++i) {
       trainer.step(2);
       losses.push_back(trainer.loss());
@@ -149,7 +164,7 @@ int main(int argc, char** argv) try {
   int64_t batch = 0, micro_batches = 1;
   double peak = 989;
   int profiled = 0;
-  bool json = false, with_erc = false, erc_share = false, unverified = false;
+  bool json = false, as_graph = false, with_nvtx = false, with_erc = false, erc_share = false, unverified = false;
   CLI::App app{"Times whole training steps of the language model on a GPU"};
   app.add_option("--shape", shape_name, "tiny, small, dense124m or erc3b")->capture_default_str();
   app.add_option("--device", device_name, "cuda, cuda:N or cpu")->capture_default_str();
@@ -159,6 +174,8 @@ int main(int argc, char** argv) try {
   app.add_option("--batch", batch, "sequences per micro-batch; 0: the shape's own");
   app.add_option("--micro-batches", micro_batches, "per optimizer step")->check(CLI::PositiveNumber);
   app.add_option("--peak", peak, "TFLOP/s of the device's matmuls, for the MFU")->capture_default_str();
+  app.add_flag("--cuda-graph", as_graph, "repeat steps as one CUDA graph");
+  app.add_flag("--nvtx", with_nvtx, "name ops in the timeline of NVIDIA's profilers");
   app.add_flag("--erc", with_erc, "with the ERC loss");
   app.add_flag("--erc-share", erc_share, "time the step without and with the ERC loss, and print its share");
   app.add_option("--profile", profiled, "then time so many steps op by op, and print the table");
@@ -166,12 +183,14 @@ int main(int argc, char** argv) try {
   app.add_flag("--json", json, "one JSON object instead of a table");
   CLI11_PARSE(app, argc, argv);
   const Device device = train::device_from_name(device_name);
-  if (!unverified) verify(device);
+  std::optional<OpRanges> ranges;
+  if (with_nvtx) ranges.emplace(nvtx());
+  if (!unverified) verify(device, as_graph);
 
   ModelShape shape = shape_of(shape_name);
   if (batch > 0) shape.batch = batch;
   reset_peak_memory();
-  Trainer trainer(shape, dtype_name == "bf16" ? Dtype::bf16 : Dtype::f32, device);
+  Trainer trainer(shape, dtype_name == "bf16" ? Dtype::bf16 : Dtype::f32, device, as_graph);
   trainer.set_erc(with_erc && !erc_share);
   const double seconds = trainer.seconds(rounds, steps, micro_batches);
   const auto tokens = static_cast<double>(shape.batch * shape.time * micro_batches);
@@ -182,6 +201,7 @@ int main(int argc, char** argv) try {
                                 {"parameters", trainer.parameters()},
                                 {"tokens", tokens},
                                 {"recompute", shape.options.recompute},
+                                {"cuda_graph", as_graph},
                                 {"erc", with_erc && !erc_share},
                                 {"ms", seconds * 1e3},
                                 {"tokens_per_s", tokens / seconds},
@@ -205,6 +225,7 @@ int main(int argc, char** argv) try {
           (with - seconds) / (fixed + each * step_tokens / static_cast<double>(shape.batch * shape.time));
   }
   if (profiled > 0) {
+    check(!as_graph, "gpu_step: --profile times op by op, --cuda-graph repeats steps as a whole: take one of them");
     trainer.set_erc(with_erc || erc_share);
     const Profiler profiler(device);
     for (int i = 0; i < profiled; ++i) trainer.step(micro_batches);

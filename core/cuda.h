@@ -50,6 +50,24 @@ Event* record_event(int device);
 double milliseconds_between(const Event* earlier, const Event* later);
 void destroy(Event* event) noexcept;
 
+// A range of this thread in the timeline of NVIDIA's profilers; ranges are nested.
+void begin_range(const char* name);
+void end_range();
+
+// What core/graph.h offers. While a device records, what is asked of it is noted and not done, and calls that copy from
+// or to the host or wait throw.
+struct Graph;
+bool is_recording(int device);
+void begin_recording(int device);
+Graph* end_recording(int device);
+void abandon_recording(int device) noexcept;
+void launch(const Graph& graph);
+void destroy(Graph* graph) noexcept;
+// Overwrites memory from before the recording now, when nothing uses it: what the first launch shall find there.
+void copy_to_device_now(int device, void* into, const void* from, int64_t bytes);
+// A copy of the host's bytes that lives with the graph that is being recorded, for its kernels to read.
+const std::byte* constant_of_recording(int device, const void* from, int64_t bytes);
+
 // Says that index [n] should hold numbers in [0, limit), or `ignored` where that isn't null. The check runs behind the
 // program: what is wrong is thrown as std::invalid_argument by the next call that waits for the device (synchronize,
 // copy_to_host), or by the first that fails.

@@ -29,16 +29,15 @@ template <class Kernel> void for_rows_cpu(const Kernel& kernel, int64_t rows, [[
 
 namespace cuda {
 #ifdef MOXIE_PRETEND_CUDA
-// Between these two the memory of the pretended GPU may be touched; tests/pretend_cuda/.
-struct Opened {
-  Opened();
-  ~Opened();
-  Opened(const Opened&) = delete;
-  Opened& operator=(const Opened&) = delete;
-};
+// Does the work with the memory of the pretended GPU open, or notes it where that records; tests/pretend_cuda/.
+void do_or_record(void* work, void (*run)(void*), void (*destroy)(void*));
+template <class F> void do_or_record(F work) {
+  do_or_record(
+      new F(work), [](void* noted) { (*static_cast<F*>(noted))(); },
+      [](void* noted) { delete static_cast<F*>(noted); });
+}
 template <class Kernel> void for_rows(int, const Kernel& kernel, int64_t rows, int64_t cols) {
-  const Opened opened;
-  for_rows_cpu(kernel, rows, cols);
+  do_or_record([=] { for_rows_cpu(kernel, rows, cols); });
 }
 #else
 // Declared here, defined and instantiated in cuda/: a missing instantiation is a link error that names the kernel.

@@ -31,6 +31,11 @@ struct RandomKey {
   uint64_t seed = 0;
   uint32_t stream = 0;  // the layer or the purpose
   uint32_t step = 0;    // the optimizer step
+  // Where kernels read the step in its place: memory of their device, for work that a graph repeats (core/graph.h).
+  const uint32_t* step_at = nullptr;
+
+  // The key that draws are made with; to be called where `step_at` may be read.
+  MOXIE_FN RandomKey resolved() const { return {seed, stream, step_at != nullptr ? *step_at : step, nullptr}; }
 };
 
 namespace detail {

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/recorded_memory.h"
 #include "cuda/index_errors.h"
 #include "cuda/runtime.h"
 
@@ -42,14 +43,20 @@ struct DeviceState {
   Properties properties;
   std::string name;
   std::atomic<int64_t> live_bytes{0}, peak_bytes{0};
-  std::mutex caching;                                                 // guards small_blocks
+  std::mutex caching;                                                 // guards small_blocks and recorded
   std::unordered_map<int64_t, std::vector<std::byte*>> small_blocks;  // free ones, by their size
-  std::mutex copying;                                                 // guards staging
+  RecordedMemory recorded;
+  std::atomic<bool> recording{false};
+  Graph* recording_graph = nullptr;
+  cudaStream_t beside = nullptr;  // for what happens at once while `stream` records
+  std::mutex copying;             // guards staging
   Staging staging;
 };
 
 // Sets the device up at first, and makes it the thread's current one.
 DeviceState& state(int device);
+// Throws std::invalid_argument where the device records, since `what` can't be part of that.
+void refuse_recording(const DeviceState& state, const char* what);
 // All devices that were set up.
 std::vector<DeviceState*> states();
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/runtime.h"
+#include "cuda/device.h"
 
 namespace moxie::cuda {
 
@@ -9,6 +9,7 @@ struct Event {
 
 Event* record_event(int device) {
   const cudaStream_t on = stream(device);
+  refuse_recording(state(device), "a Profiler's marks");
   Event* const event = new Event;
   try {
     MOXIE_CUDA_CHECK(cudaEventCreate(&event->handle));

@@ -51,10 +51,33 @@ void release(DeviceState& s) {
   MOXIE_CUDA_CHECK(cudaMemPoolTrimTo(s.pool, 0));
 }
 
+// Memory for the graph that is being recorded. It comes from the pool by another stream, since what the recording
+// stream is asked for would become a part of the graph; end_recording() waits for that one.
+std::byte* allocate_for_recording(DeviceState& s, int64_t bytes, bool constant) {
+  const std::lock_guard lock(s.caching);
+  if (!constant) {
+    if (std::byte* const block = s.recorded.take(bytes)) return block;
+  }
+  void* data = nullptr;
+  const cudaError_t error = cudaMallocFromPoolAsync(&data, static_cast<size_t>(bytes), s.pool, s.beside);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw_out_of_memory(s, bytes);
+  }
+  check(error, "cudaMallocFromPoolAsync");
+  s.recorded.add(static_cast<std::byte*>(data), bytes, constant);
+  return static_cast<std::byte*>(data);
+}
+
 }  // namespace
 
 std::byte* allocate(int device, int64_t bytes) {
   DeviceState& s = state(device);
+  if (s.recording) {
+    std::byte* const block = allocate_for_recording(s, bytes, false);
+    count_as_live(s, bytes);
+    return block;
+  }
   if (bytes <= small_block) {
     if (std::byte* const block = take_small_block(s, bytes)) {
       count_as_live(s, bytes);
@@ -82,10 +105,13 @@ void free(int device, std::byte* data, int64_t bytes) noexcept {
   try {
     DeviceState& s = state(device);
     s.live_bytes.fetch_sub(bytes);
-    if (bytes <= small_block) {
+    {
       const std::lock_guard lock(s.caching);
-      s.small_blocks[bytes].push_back(data);
-      return;
+      if (s.recorded.give_back(data, bytes)) return;
+      if (bytes <= small_block) {
+        s.small_blocks[bytes].push_back(data);
+        return;
+      }
     }
     if (cudaFreeAsync(data, s.stream) != cudaSuccess) cudaGetLastError();
   } catch (...) {
@@ -94,6 +120,7 @@ void free(int device, std::byte* data, int64_t bytes) noexcept {
 
 void release_cached_memory() {
   for (DeviceState* s : states()) {
+    refuse_recording(*s, "release_cached_memory");
     state(s->index);
     release(*s);
   }
@@ -130,6 +157,7 @@ void Staging::wait(size_t piece) { MOXIE_CUDA_CHECK(cudaEventSynchronize(done_[p
 
 void copy_to_device(int device, void* into, const void* from, int64_t bytes) {
   DeviceState& s = state(device);
+  refuse_recording(s, "a copy from the host");
   const std::lock_guard lock(s.copying);
   for (int64_t done = 0; done < bytes; done += Staging::piece_bytes) {
     const auto count = static_cast<size_t>(std::min(bytes - done, Staging::piece_bytes));
@@ -144,6 +172,7 @@ void copy_to_device(int device, void* into, const void* from, int64_t bytes) {
 // One piece is on its way while the one before is copied out.
 void copy_to_host(int device, void* into, const void* from, int64_t bytes) {
   DeviceState& s = state(device);
+  refuse_recording(s, "a copy to the host, such as item or to_vector");
   const std::lock_guard lock(s.copying);
   struct Piece {
     const std::byte* data;
@@ -177,10 +206,23 @@ void copy_within(int device, void* into, const void* from, int64_t bytes) {
 
 // Both streams stand still meanwhile.
 void copy_between(int into_device, void* into, int from_device, const void* from, int64_t bytes) {
+  refuse_recording(state(into_device), "a copy from another device");
   synchronize(from_device);
   MOXIE_CUDA_CHECK(
       cudaMemcpyPeerAsync(into, into_device, from, from_device, static_cast<size_t>(bytes), stream(into_device)));
   synchronize(into_device);
+}
+
+void copy_to_device_now(int device, void* into, const void* from, int64_t bytes) {
+  DeviceState& s = state(device);
+  MOXIE_CUDA_CHECK(cudaMemcpyAsync(into, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, s.beside));
+  MOXIE_CUDA_CHECK(cudaStreamSynchronize(s.beside));
+}
+
+const std::byte* constant_of_recording(int device, const void* from, int64_t bytes) {
+  std::byte* const data = allocate_for_recording(state(device), bytes, true);
+  copy_to_device_now(device, data, from, bytes);
+  return data;
 }
 
 }  // namespace moxie::cuda

@@ -75,6 +75,7 @@ std::unique_ptr<DeviceState> set_up(int device) {
     throw CudaError(fmt::format("cuda: {} has compute capability {}.{}, moxie needs 8.0 or later", result->name,
                                 properties.major, properties.minor));
   MOXIE_CUDA_CHECK(cudaStreamCreateWithFlags(&result->stream, cudaStreamNonBlocking));
+  MOXIE_CUDA_CHECK(cudaStreamCreateWithFlags(&result->beside, cudaStreamNonBlocking));
   // A pool of our own kind: pages stay with it, so that a training step in its steady state asks the driver for none.
   MOXIE_CUDA_CHECK(cudaDeviceGetDefaultMemPool(&result->pool, device));
   uint64_t keep_all = UINT64_MAX;
@@ -142,7 +143,7 @@ void throw_error(cudaError_t error, const char* call) {
 
 void check_launch(cudaError_t error, int device, const char* kernel, const LaunchShape& shape) {
   const char* what = "could not be launched";
-  if (error == cudaSuccess && synchronous_launches()) {
+  if (error == cudaSuccess && synchronous_launches() && !state(device).recording) {
     what = "failed";
     error = cudaStreamSynchronize(stream(device));
   }
@@ -155,6 +156,7 @@ void check_launch(cudaError_t error, int device, const char* kernel, const Launc
 }
 
 void synchronize(int device) {
+  refuse_recording(state(device), "a wait for the device");
   MOXIE_CUDA_CHECK(cudaStreamSynchronize(stream(device)));
   throw_if_index_out_of_range();
 }

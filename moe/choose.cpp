@@ -48,6 +48,7 @@ void backward(const Saved& s, const Array& dweights, Grads& grads) {
 }  // namespace
 
 Choice choose_experts(const Tensor& seen, const Tensor& weighed, const Tensor& bias, int64_t top_k, bool over_all) {
+  const OpRange range("choose_experts");
   check(seen.shape().rank() == 2 && weighed.shape() == seen.shape(),
         "choose_experts: seen and weighed must both be [tokens, experts], got {} and {}", seen.shape(),
         weighed.shape());

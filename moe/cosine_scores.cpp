@@ -87,6 +87,7 @@ void backward(const Saved& s, const Array& dz, Grads& grads) {
 }  // namespace
 
 Tensor cosine_scores(const Tensor& x, const Tensor& weight, double tau_expert, double tau_token, double scale) {
+  const OpRange range("cosine_scores");
   check(x.shape().rank() == 2 && weight.shape().rank() == 2 && x.dim(1) == weight.dim(1),
         "cosine_scores: x must be [tokens, width] and weight [experts, width], got {} and {}", x.shape(),
         weight.shape());

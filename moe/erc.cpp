@@ -245,6 +245,7 @@ Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const A
 
 Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const Array& delta, double alpha,
                 int64_t product_bytes) {
+  const OpRange range("erc_loss");
   check_inputs(router.value(), gate.value(), hidden, delta);
   check(alpha >= 0, "erc_loss: alpha must not be negative, got {}", alpha);
   const Problem problem(router.value(), gate.value(), hidden, product_bytes);

@@ -23,6 +23,7 @@ void combine_rows(const bf16* rows, const float* weights, const int32_t* slot_of
 // pass, and neither the gathered rows of x nor the rows of the result.
 Tensor fused(const Tensor& x, const Tensor& gate_up, const Tensor& down, const Tensor& weights,
              const Routing& routing) {
+  const OpRange range("expert_ffn");
   const int64_t slots = routing.token_of_slot.numel(), width = x.dim(1), hidden = down.dim(2), top_k = routing.top_k;
   const auto description = [slots, width, hidden, experts = routing.experts, offsets = routing.offsets,
                             tokens = routing.token_of_slot](const Array& in, const Array& up, const Array& out) {

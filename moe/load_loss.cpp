@@ -39,6 +39,7 @@ Tensor squared_variation(const Tensor& x) {
 }  // namespace
 
 Tensor smooth_load(const Tensor& scores, const Tensor& noisy, const Tensor& deviation, int64_t top_k) {
+  const OpRange range("smooth_load");
   check(scores.shape().rank() == 2 && noisy.shape() == scores.shape() && deviation.shape() == scores.shape(),
         "smooth_load: scores, noisy and deviation must be [tokens, experts], got {}, {} and {}", scores.shape(),
         noisy.shape(), deviation.shape());

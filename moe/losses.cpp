@@ -54,6 +54,7 @@ BalanceNormalization balance_from_name(std::string_view name) {
 }
 
 Tensor weighted_share(const Tensor& scores, const Array& load) {
+  const OpRange range("weighted_share");
   check(scores.shape().rank() == 2 && load.shape() == Shape({scores.dim(1)}) && load.options() == scores.options(),
         "weighted_share: scores must be [tokens, experts] and load [experts] of the same dtype, got {} {} and {} {}",
         scores.shape(), name_of(scores.dtype()), load.shape(), name_of(load.dtype()));

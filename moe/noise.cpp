@@ -40,6 +40,7 @@ void check_scores(const char* op, const Tensor& scores) {
 }
 
 template <class Draw> Tensor added(const char* op, const Tensor& scores, double scale, const TokenKey& at) {
+  const OpRange range(op);
   const uint64_t first = first_draw(op, scores, at);
   check_scores(op, scores);
   const Array y = Array::empty(scores.shape(), scores.options());
@@ -106,6 +107,7 @@ TokenKey router_noise_key(const nn::Context& context) {
 }
 
 Tensor bounded_noise(const Tensor& x, double bound, const TokenKey& at) {
+  const OpRange range("bounded_noise");
   const uint64_t first = first_draw("bounded_noise", x, at);
   const auto launch = [=, key = at.key](const Array& from, const Array& into, bool accumulate) {
     dispatch_float("bounded_noise", from.dtype(), [&]<class T>(T) {
@@ -131,6 +133,7 @@ Tensor gumbel_noise(const Tensor& scores, double scale, const TokenKey& at) {
 }
 
 Tensor learned_noise(const Tensor& scores, const Tensor& raw, double scale, const TokenKey& at) {
+  const OpRange range("learned_noise");
   const uint64_t first = first_draw("learned_noise", scores, at);
   check_scores("learned_noise", scores);
   check(raw.shape() == scores.shape(), "learned_noise: raw must have the scores' shape {}, got {}", scores.shape(),

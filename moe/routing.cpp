@@ -73,6 +73,7 @@ Routing make_routing(const Tensor& scores, const Tensor& weights, const Array& c
 }
 
 Tensor dispatch(const Tensor& x, const Routing& routing) {
+  const OpRange range("dispatch");
   check(x.shape().rank() == 2 && x.dim(0) == routing.tokens, "dispatch: x must be [tokens = {}, width], got {}",
         routing.tokens, x.shape());
   const int64_t slots = routing.token_of_slot.numel(), cols = x.dim(1);
@@ -88,6 +89,7 @@ Tensor dispatch(const Tensor& x, const Routing& routing) {
 }
 
 Tensor combine(const Tensor& rows, const Routing& routing) {
+  const OpRange range("combine");
   check(rows.shape().rank() == 2 && rows.dim(0) == routing.tokens * routing.top_k,
         "combine: rows must be [tokens * top_k = {}, width], got {}", routing.tokens * routing.top_k, rows.shape());
   const Tensor weights = cast(routing.weights, statistics_dtype(rows.dtype()));

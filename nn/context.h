@@ -16,6 +16,8 @@ struct Context {
   Dtype dtype = Dtype::f32;  // of activations and matmul operands
   uint64_t seed = 0;
   uint32_t step = 0;  // optimizer step: draws are the same in every pass of one step
+  // Where kernels read the step in its place; StepGraph::counter() for a step that a graph repeats.
+  const uint32_t* step_at = nullptr;
   uint32_t layer = 0;
   uint32_t micro_batch = 0;    // which part of the step's batch this is
   int64_t first_token = 0;     // how many tokens of the step's batch come before this part: keys draws per token
@@ -30,7 +32,8 @@ struct Context {
   RandomKey key(Purpose purpose, bool per_batch = true) const {
     return {.seed = seed,
             .stream = (per_batch ? micro_batch << 16 : 0) | layer << 4 | static_cast<uint32_t>(purpose),
-            .step = step};
+            .step = step,
+            .step_at = step_at};
   }
 };
 

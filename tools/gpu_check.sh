@@ -15,6 +15,7 @@ Sections, all by default; each prints a table, and a short one comes last:
   info       the GPU, its driver, what was found
   suite      every test on the device, MOXIE_REQUIRE_CUDA=1
   sanitize   compute-sanitizer on small shapes: memcheck, racecheck, initcheck, synccheck
+  programs   train_lm, with CUDA graphs too, and all examples, on the device
   bench      the benchmarks for GPUs
 
 Logs go to build/gpu/logs and, where $OUT names a folder, all in one file there. MOXIE_CHECK_SECONDS (200) limits each
@@ -25,11 +26,13 @@ END
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tree=build/gpu
 tests=(core autograd ops nn moe train cuda)
+programs=(train_lm sample_lm moe_layer autograd_tour noise_picture spiral router_geometry image_experts digits erc_by_hand
+  gradcheck_your_op)
 limit=${MOXIE_CHECK_SECONDS:-200}
 : "${MOXIE_SANITIZE_TOOLS:=racecheck initcheck synccheck memcheck}"
 
 prepare() {
-  local architectures=$1 library program targets=(train_lm sample_lm "${tests[@]/%/_test}")
+  local architectures=$1 library program targets=("${tests[@]/%/_test}" "${programs[@]}")
   for program in bench/gpu_*.cpp; do targets+=("$(basename "$program" .cpp)"); done
   cmake --preset cuda -B build/gpu-build -DBUILD_SHARED_LIBS=ON -DMOXIE_ONEDNN=OFF \
     -DMOXIE_CUDA_ARCHITECTURES="$architectures" -DMOXIE_PCH=OFF
@@ -57,7 +60,7 @@ esac
 
 [[ -x $tree/bin/core_test ]] || { echo "gpu_check: build/gpu is missing; run tools/gpu_check.sh --prepare first" >&2; exit 1; }
 sections=("$@")
-if ((${#sections[@]} == 0)); then sections=(info suite sanitize bench); fi
+if ((${#sections[@]} == 0)); then sections=(info suite programs sanitize bench); fi
 logs=$tree/logs
 rm -rf "$logs"
 mkdir -p "$logs"
@@ -116,6 +119,20 @@ suite() {
   return "$failed"
 }
 
+on_programs() {
+  local pids=() pid failed=0
+  export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
+  run programs-cuda_graph python3 tests/train_lm/cuda_graph_test.py --train "$tree/bin/train_lm" --device cuda &
+  pids+=($!)
+  run programs-train_lm python3 tests/train_lm/train_lm_test.py --train "$tree/bin/train_lm" --sample "$tree/bin/sample_lm" \
+    --device cuda &
+  pids+=($!)
+  run programs-walkthroughs python3 tests/walkthroughs/walkthroughs_test.py --bin "$tree/bin" --device cuda &
+  pids+=($!)
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  return "$failed"
+}
+
 # What the sanitizer slows down a hundredfold: few cases, few sizes, each group in a program of its own, as many at once
 # as there are processors. MOXIE_TEST_SMALL skips gradient checks and large rows.
 sanitized=(
@@ -165,6 +182,7 @@ section_named() {
   case $1 in
     info) info ;;
     suite) suite ;;
+    programs) on_programs ;;
     sanitize) sanitize ;;
     bench) bench ;;
     *) usage >&2; echo "gpu_check: unknown section $1" >&2; exit 1 ;;
@@ -180,9 +198,9 @@ for section in "${sections[@]}"; do
 done
 
 # What failed, before the table.
-for log in "$logs"/suite-*.txt; do
+for log in "$logs"/suite-*.txt "$logs"/programs-*.txt; do
   [[ -e $log ]] || continue
-  grep -aE -A7 'ERROR:|FATAL ERROR' "$log" | head -"${MOXIE_CHECK_LINES:-40}" || true
+  grep -aE -A7 'ERROR:|FATAL ERROR|Error:' "$log" | head -"${MOXIE_CHECK_LINES:-40}" || true
 done
 if [[ -n ${OUT:-} ]]; then tail -n +1 "$logs"/*.txt >"$OUT/gpu_check_$(IFS=_; echo "${sections[*]}").txt"; fi
 printf '\n== summary\n'

@@ -19,8 +19,8 @@ const char* const description =
 
 // Options that exist in a new run only, by the place that they fill; the others may change when a run goes on.
 const std::set<std::string> allowed_with_a_stored_run{
-    "--resume",     "--eval",   "--out",     "--data",      "--threads",      "--help",    "--dry-run",
-    "--save-every", "--device", "--anomaly", "--log-every", "--print-config", "--stop-at", "--profile"};
+    "--resume", "--eval",    "--out",       "--data",         "--threads", "--help",    "--dry-run",    "--save-every",
+    "--device", "--anomaly", "--log-every", "--print-config", "--stop-at", "--profile", "--cuda-graph", "--nvtx"};
 
 class Parser final {
  public:
@@ -44,6 +44,8 @@ class Parser final {
     add("--seed", "of all random numbers (default 1)", &Configuration::seed);
     app_.add_option("--device", command_.device, "cpu, cuda or cuda:N, where the model is trained")
         ->capture_default_str();
+    app_.add_flag("--cuda-graph", command_.cuda_graph,
+                  "repeat steps as one CUDA graph: the same numbers, asked for at once");
     app_.add_option("--threads", command_.threads, "CPU threads; 0: all. No influence on the numbers")
         ->check(CLI::NonNegativeNumber);
 
@@ -53,6 +55,8 @@ class Parser final {
     app_.add_option("--profile", command_.profile,
                     "only make a few steps, time so many of them op by op, print a table and write OUT/trace.json")
         ->check(CLI::PositiveNumber);
+    app_.add_flag("--nvtx", command_.nvtx,
+                  "name ops in the timeline of NVIDIA's profilers, as of nsys profile train_lm ..");
     app_.add_flag("--anomaly", command_.anomaly,
                   "stop at the first NaN or infinity and say which op made it of what; slower");
 

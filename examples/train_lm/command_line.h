@@ -22,6 +22,8 @@ struct Command {
   int64_t stop_at = 0;         // step after which to stop as Ctrl-C would; 0: don't
   int64_t save_every = 0;      // steps between checkpoints; 0: every minute
   int64_t profile = 0;         // steps to time op by op in place of training; 0: none
+  bool cuda_graph = false;     // repeat steps as one CUDA graph
+  bool nvtx = false;           // name ops for NVIDIA's profilers
   bool anomaly = false;        // look for the first NaN or infinity
 };
 

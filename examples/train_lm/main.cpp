@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "autograd/anomaly.h"
+#include "autograd/op_range.h"
 #include "core/parallel.h"
 #include "examples/train_lm/command_line.h"
 #include "examples/train_lm/describe.h"
@@ -56,10 +57,13 @@ int train_and_report(Run& run, const Command& command, const Files& files, const
     nn::name_parameters(run.model);
     anomaly_mode.emplace();
   }
+  std::optional<OpRanges> ranges;
+  if (command.nvtx) ranges.emplace(nvtx());
   if (command.profile > 0) {
     profile(run, files, command.profile);
     return 0;
   }
+  if (command.cuda_graph) run.use_graph();
   train(run, files, command, start, is_new);
   const bool complete = run.configuration.steps > 0 && run.step == run.configuration.steps;
   if (!complete || !report(run, files)) return stopped(run, program, files);
@@ -79,6 +83,12 @@ int execute(const Command& command, const std::string& program, Clock::time_poin
     return 0;
   }
   const Device device = train::device_from_name(command.device);
+  check(!command.nvtx || device.is_cuda(), "--nvtx is for profilers of a GPU: --device cuda; this run is on {}",
+        device.name());
+  check(!command.cuda_graph || device.is_cuda(), "--cuda-graph needs a GPU: --device cuda; this run is on {}",
+        device.name());
+  check(!command.cuda_graph || (command.profile == 0 && !command.anomaly),
+        "--cuda-graph repeats steps as a whole, --profile and --anomaly look at every op: take one of them");
   if (command.mode == Mode::train) {
     Configuration configuration = command.configuration;
     if (!configuration.data.empty())

@@ -41,6 +41,33 @@ moe::LanguageModel moved(moe::LanguageModel model, Device device) {
   return model;
 }
 
+// Forward and backward passes of a step, part by part; the context says which step.
+std::vector<Part> run_passes(const Run& run, const Array& tokens, const Array& targets, nn::Context context) {
+  const Configuration& c = run.configuration;
+  const int64_t rows = c.batch / c.micro_batches;
+  context.training = true, context.dtype = c.dtype, context.seed = c.seed;
+  std::vector<Part> parts;
+  for (int64_t part = 0; part < c.micro_batches; ++part) {
+    context.micro_batch = static_cast<uint32_t>(part);
+    context.first_token = part * rows * c.context;
+    const moe::Losses losses =
+        run.model.losses(tokens.rows(part * rows, rows), targets.rows(part * rows, rows), context);
+    losses.total(c.model, c.micro_batches).backward();
+    Part& kept = parts.emplace_back();
+    kept.losses = {losses.cross_entropy.value(), losses.balance.value(), losses.z.value(), losses.load.value(),
+                   losses.erc.value()};
+    for (const moe::Routing& routing : losses.routings) kept.offsets.push_back(routing.offsets);
+  }
+  return parts;
+}
+
+Part copied(const Part& part) {
+  Part copy;
+  for (size_t i = 0; i < part.losses.size(); ++i) copy.losses[i] = part.losses[i].clone();
+  for (const Array& offsets : part.offsets) copy.offsets.push_back(offsets.clone());
+  return copy;
+}
+
 }  // namespace
 
 Run::Run(const Configuration& wanted, Device device)
@@ -84,29 +111,31 @@ train::Checkpoint Run::checkpoint() const {
   return result;
 }
 
+void Run::use_graph() {
+  const Shape shape{configuration.batch, configuration.context};
+  const Options kind{Dtype::i32, model.device()};
+  graph.reset(new GraphOfSteps{{kind.device, *optimizer}, Array::zeros(shape, kind), Array::zeros(shape, kind)});
+}
+
 PendingStep start_step(Run& run) {
   const Configuration& c = run.configuration;
   PendingStep pending{.step = run.step + 1, .learning_rate = c.schedule().at(run.step)};
   const train::Batch batch = run.data.batch(c.seed, run.step, c.batch, c.context);
   const Array tokens = batch.tokens.to(run.model.device()), targets = batch.targets.to(run.model.device());
   Profiler::mark("data");
-  const int64_t rows = c.batch / c.micro_batches;
-  for (int64_t part = 0; part < c.micro_batches; ++part) {
-    const nn::Context context{.training = true,
-                              .dtype = c.dtype,
-                              .seed = c.seed,
-                              .step = static_cast<uint32_t>(run.step),
-                              .micro_batch = static_cast<uint32_t>(part),
-                              .first_token = part * rows * c.context};
-    const moe::Losses losses =
-        run.model.losses(tokens.rows(part * rows, rows), targets.rows(part * rows, rows), context);
-    losses.total(c.model, c.micro_batches).backward();
-    PendingStep::Part& kept = pending.parts.emplace_back();
-    kept.losses = {losses.cross_entropy.value(), losses.balance.value(), losses.z.value(), losses.load.value(),
-                   losses.erc.value()};
-    for (const moe::Routing& routing : losses.routings) kept.offsets.push_back(routing.offsets);
+  const auto number = static_cast<uint32_t>(run.step);
+  if (run.graph) {
+    GraphOfSteps& graph = *run.graph;
+    graph.tokens.copy_from(tokens);
+    graph.targets.copy_from(targets);
+    pending.norm = graph.steps.step(number, pending.learning_rate, [&] {
+      graph.parts = run_passes(run, graph.tokens, graph.targets, {.step_at = graph.steps.counter()});
+    });
+    for (const Part& part : graph.parts) pending.parts.push_back(copied(part));  // the next step overwrites them
+  } else {
+    pending.parts = run_passes(run, tokens, targets, {.step = number});
+    pending.norm = run.optimizer->step(pending.learning_rate);
   }
-  pending.norm = run.optimizer->step(pending.learning_rate);
   ++run.step;
   return pending;
 }

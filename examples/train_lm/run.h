@@ -10,6 +10,7 @@
 #include "examples/train_lm/configuration.h"
 #include "examples/train_lm/load_history.h"
 #include "moe/metrics.h"
+#include "nn/step_graph.h"
 #include "nn/train/checkpoint.h"
 #include "nn/train/data.h"
 
@@ -17,6 +18,20 @@ namespace moxie::train_lm {
 
 // The coupling matrix M of every MoE layer: [experts, experts], row-major.
 using Couplings = std::vector<std::vector<double>>;
+
+// What a step's passes leave on the device.
+struct Part {
+  // Cross entropy, balance, z, load loss, ERC: those that were computed.
+  std::array<Array, 5> losses;
+  std::vector<Array> offsets;  // of the slots, one per MoE layer
+};
+
+// Steps as one graph, with the arrays that it reads and those that it writes.
+struct GraphOfSteps {
+  nn::StepGraph steps;
+  Array tokens, targets;
+  std::vector<Part> parts = {};
+};
 
 struct Run {
   Configuration configuration;
@@ -27,6 +42,7 @@ struct Run {
   double initial_validation_loss = 0;
   Couplings coupling_before;  // at step 0; empty where M isn't defined
   LoadHistory load;
+  std::unique_ptr<GraphOfSteps> graph;  // null: steps are made op by op
 
   // A new run with freshly drawn parameters, the same on every device. Throws std::invalid_argument for impossible
   // options and data too short.
@@ -36,6 +52,8 @@ struct Run {
   // trained on.
   Run(const train::Checkpoint& checkpoint, const std::optional<std::string>& moved_data, Device device = Device::cpu());
 
+  // From now on steps are repeated as one graph; the numbers are the same.
+  void use_graph();
   train::Checkpoint checkpoint() const;
   int64_t experts() const { return configuration.model.moe.router.experts; }
 };
@@ -54,11 +72,6 @@ struct StepResult {
 
 // A step that was asked of the device, whose numbers are still there.
 struct PendingStep {
-  struct Part {
-    // Cross entropy, balance, z, load loss, ERC: those that were computed.
-    std::array<Array, 5> losses;
-    std::vector<Array> offsets;  // of the slots, one per MoE layer
-  };
   int64_t step = 0;
   double learning_rate = 0;
   std::vector<Part> parts = {};

@@ -55,7 +55,7 @@ template <class T> struct ErcNoise {
   template <class Team> MOXIE_FN void operator()(Team team, int64_t i) const {
     T* out = delta + i * width;
     const T bound = epsilon[i];
-    each_uniform(team, key, static_cast<uint64_t>(i * width), width,
+    each_uniform(team, key.resolved(), static_cast<uint64_t>(i * width), width,
                  [=](int64_t k, float u) { out[k] = T(1) + bound * T(2 * u - 1); });
   }
 };

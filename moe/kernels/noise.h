@@ -37,7 +37,7 @@ template <class Draw, class T> struct AddNoise {
     const T* in = x + begin;
     T* out = y + begin;
     const T factor = scale;
-    Draw::each(team, key, first + static_cast<uint64_t>(begin), elementwise_count(numel, row),
+    Draw::each(team, key.resolved(), first + static_cast<uint64_t>(begin), elementwise_count(numel, row),
                [=](int64_t i, float n) { out[i] = in[i] + factor * T(n); });
   }
 };
@@ -58,7 +58,7 @@ template <class T> struct BoundedNoise {
     T* out = y + begin;
     const V reach = bound;
     branch(accumulate, [=, this](auto add) {
-      each_uniform(team, key, first + static_cast<uint64_t>(begin), n,
+      each_uniform(team, key.resolved(), first + static_cast<uint64_t>(begin), n,
                    [=](int64_t i, float u) { store(out[i], V(in[i]) * (V(1) + reach * V(2 * u - 1)), add); });
     });
   }
@@ -78,7 +78,7 @@ template <class T> struct LearnedNoise {
     const T *score = z + begin, *in = raw + begin;
     T* out = y + begin;
     const T factor = scale;
-    each_normal(team, key, first + static_cast<uint64_t>(begin), elementwise_count(numel, row),
+    each_normal(team, key.resolved(), first + static_cast<uint64_t>(begin), elementwise_count(numel, row),
                 [=](int64_t i, float n) { out[i] = score[i] + factor * math::softplus(in[i]) * T(n); });
   }
 };
@@ -99,7 +99,7 @@ template <class T> struct LearnedNoiseBackward {
     T* out = draw + begin;
     const T factor = scale;
     branch(accumulate, [=, this](auto add) {
-      each_normal(team, key, first + static_cast<uint64_t>(begin), n,
+      each_normal(team, key.resolved(), first + static_cast<uint64_t>(begin), n,
                   [=](int64_t i, float noise) { store(out[i], g[i] * factor * math::sigmoid(in[i]) * T(noise), add); });
     });
   }

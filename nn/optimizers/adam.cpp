@@ -17,11 +17,14 @@ template <class Options> const Options& checked(const char* optimizer, const Opt
   return options;
 }
 
+template <class Options> Rates rates_of(const Options& options, double lr, int64_t step) {
+  const auto at = static_cast<double>(step);
+  return {{lr, 1 - std::pow(options.beta1, at), 1 - std::pow(options.beta2, at)}};
+}
+
 template <class Kernel, class T, class Options>
-void launch(const Segments<T>& segments, const Options& options, double lr, int64_t steps, const T* factor) {
-  const auto at = static_cast<double>(steps);
-  segments.template launch<Kernel>(T(lr), T(options.beta1), T(options.beta2), T(options.epsilon),
-                                   T(1 - std::pow(options.beta1, at)), T(1 - std::pow(options.beta2, at)), factor);
+void launch(const Segments<T>& segments, const Options& options, const StepRates<T>* rates, const T* factor) {
+  segments.template launch<Kernel>(rates, T(options.beta1), T(options.beta2), T(options.epsilon), factor);
 }
 
 }  // namespace
@@ -31,9 +34,11 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options
     : options_(checked("AdamW", options)),
       slots_("AdamW", std::move(parameters), groups, options.weight_decay, moments) {}
 
+Rates AdamW::rates(double lr, int64_t step) const { return rates_of(options_, lr, step); }
+
 GradientNorm AdamW::update(double lr, double divisor) {
   return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
-    launch<AdamWRows<T>>(segments, options_, lr, slots_.steps(), factor);
+    launch<AdamWRows<T>>(segments, options_, slots_.rates_on_device<T>(rates(lr, slots_.steps())), factor);
   });
 }
 
@@ -42,9 +47,11 @@ Adam::Adam(std::vector<NamedParameter> parameters, const AdamOptions& options,
     : options_(checked("Adam", options)),
       slots_("Adam", std::move(parameters), groups, options.weight_decay, moments) {}
 
+Rates Adam::rates(double lr, int64_t step) const { return rates_of(options_, lr, step); }
+
 GradientNorm Adam::update(double lr, double divisor) {
   return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
-    launch<AdamRows<T>>(segments, options_, lr, slots_.steps(), factor);
+    launch<AdamRows<T>>(segments, options_, slots_.rates_on_device<T>(rates(lr, slots_.steps())), factor);
   });
 }
 

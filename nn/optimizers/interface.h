@@ -32,6 +32,8 @@ class GradientNorm final {
   double value() const;
   operator double() const { return value(); }
   const Array& array() const { return norm_; }
+  // A copy, as that of a graph's step, which is the optimizer's `steps`th.
+  GradientNorm of_step(int64_t steps) const { return {optimizer_, steps - 1, norm_.clone()}; }
 
  private:
   const char* optimizer_ = "";
@@ -53,6 +55,10 @@ class Optimizer {
   GradientNorm step(double lr, double divisor = 1) { return update(lr, divisor); }
   // The same at the learning rate of the options.
   GradientNorm step() { return update(lr(), 1); }
+
+  // What step(lr) does on the host, where a graph that has recorded it repeats the rest (nn/step_graph.h): counts the
+  // step, and sends its kernels what depends on the step and on `lr`.
+  virtual void advance(double lr) = 0;
 
   // Its name for options and files: "adamw", "adam", "sgd", "lion", "muon".
   virtual const char* name() const = 0;

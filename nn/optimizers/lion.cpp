@@ -23,9 +23,12 @@ Lion::Lion(std::vector<NamedParameter> parameters, const LionOptions& options,
       slots_("Lion", std::move(parameters), groups, options.weight_decay,
              [](const NamedParameter&) { return std::vector<const char*>{"momentum"}; }) {}
 
+Rates Lion::rates(double lr, int64_t) const { return {{lr}}; }
+
 GradientNorm Lion::update(double lr, double divisor) {
   return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
-    segments.template launch<LionRows<T>>(T(lr), T(options_.beta1), T(options_.beta2), factor);
+    const StepRates<T>* at_step = slots_.rates_on_device<T>(rates(lr, slots_.steps()));
+    segments.template launch<LionRows<T>>(at_step, T(options_.beta1), T(options_.beta2), factor);
   });
 }
 

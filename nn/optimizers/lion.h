@@ -23,11 +23,13 @@ class Lion final : public Optimizer {
   const char* name() const override { return "lion"; }
   double lr() const override { return options_.lr; }
   int64_t steps() const override { return slots_.steps(); }
+  void advance(double lr) override { slots_.advance(rates(lr, slots_.steps() + 1)); }
   std::vector<NamedArray> state() const override { return slots_.state(); }
   void set_state(const std::vector<NamedArray>& arrays, int64_t steps) override { slots_.set_state(arrays, steps); }
 
  private:
   GradientNorm update(double lr, double divisor) override;
+  Rates rates(double lr, int64_t step) const;
   LionOptions options_;
   OptimizerSlots slots_;
 };

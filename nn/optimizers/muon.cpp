@@ -77,17 +77,22 @@ template <class T> void Muon::orthogonalize(const OptimizerSlot& slot) const {
   }
 }
 
+// Of the matrices, and of the others.
+Rates Muon::rates(double lr, int64_t step) const {
+  const auto at = static_cast<double>(step);
+  return {{lr}, {lr * options_.adamw_lr_scale, 1 - std::pow(options_.beta1, at), 1 - std::pow(options_.beta2, at)}};
+}
+
 GradientNorm Muon::update(double lr, double divisor) {
   return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
     Segments<T> matrices(segments.device(), matrices_), others(segments.device(), others_);
     for (const OptimizerSlot* slot : segments.slots()) (is_matrix_slot(*slot) ? matrices : others).add(*slot);
     matrices.template launch<MuonMomentumRows<T>>(T(options_.momentum), factor, options_.nesterov);
     for (const OptimizerSlot* slot : matrices.slots()) orthogonalize<T>(*slot);
-    matrices.template launch<MuonApplyRows<T>>(T(lr), factor);
-    const auto at = static_cast<double>(slots_.steps());
-    others.template launch<AdamWRows<T>>(T(lr * options_.adamw_lr_scale), T(options_.beta1), T(options_.beta2),
-                                         T(options_.epsilon), T(1 - std::pow(options_.beta1, at)),
-                                         T(1 - std::pow(options_.beta2, at)), factor);
+    const StepRates<T>* at_step = slots_.rates_on_device<T>(rates(lr, slots_.steps()));
+    matrices.template launch<MuonApplyRows<T>>(at_step, factor);
+    others.template launch<AdamWRows<T>>(at_step + 1, T(options_.beta1), T(options_.beta2), T(options_.epsilon),
+                                         factor);
   });
 }
 

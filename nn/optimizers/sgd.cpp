@@ -23,9 +23,12 @@ Sgd::Sgd(std::vector<NamedParameter> parameters, const SgdOptions& options, cons
         return options.momentum > 0 ? std::vector<const char*>{"momentum"} : std::vector<const char*>{};
       }) {}
 
+Rates Sgd::rates(double lr, int64_t) const { return {{lr}}; }
+
 GradientNorm Sgd::update(double lr, double divisor) {
   return slots_.step(lr, divisor, options_.clip, [&]<class T>(const Segments<T>& segments, const T* factor) {
-    segments.template launch<SgdRows<T>>(T(lr), T(options_.momentum), factor, options_.nesterov);
+    const StepRates<T>* at_step = slots_.rates_on_device<T>(rates(lr, slots_.steps()));
+    segments.template launch<SgdRows<T>>(at_step, T(options_.momentum), factor, options_.nesterov);
   });
 }
 

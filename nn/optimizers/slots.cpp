@@ -6,6 +6,9 @@
 #include <map>
 #include <set>
 
+#include "core/cuda.h"
+#include "core/graph.h"
+
 namespace moxie::nn {
 namespace {
 
@@ -99,11 +102,30 @@ void restore_state(const char* op, const std::vector<NamedArray>& wanted, const 
 
 const void* UploadedList::on(Device device, std::span<const std::byte> list) {
   if (device.is_cpu()) return list.data();
+#ifdef MOXIE_CUDA
+  if (is_recording(device))
+    return cuda::constant_of_recording(device.index, list.data(), static_cast<int64_t>(list.size()));
+#endif
   if (!memory_.defined() || memory_.device() != device || !std::ranges::equal(list, list_)) {
     list_.assign(list.begin(), list.end());
     const std::span bytes(reinterpret_cast<const uint8_t*>(list.data()), list.size());
     memory_ = Array::from(bytes, {static_cast<int64_t>(list.size())}, device);
   }
+  return memory_.raw();
+}
+
+const void* UploadedNumbers::on(Device device, std::span<const std::byte> numbers) {
+  host_.assign(numbers.begin(), numbers.end());
+  if (device.is_cpu()) return host_.data();
+  const auto bytes = static_cast<int64_t>(host_.size());
+  if (!memory_.defined() || memory_.device() != device || memory_.bytes() != bytes)
+    memory_ = Array::empty({bytes}, {Dtype::u8, device});
+#ifdef MOXIE_CUDA
+  if (is_recording(device))
+    cuda::copy_to_device_now(device.index, memory_.raw(), host_.data(), bytes);
+  else
+    cuda::copy_to_device(device.index, memory_.raw(), host_.data(), bytes);
+#endif
   return memory_.raw();
 }
 
@@ -140,6 +162,14 @@ void OptimizerSlots::set_state(const std::vector<NamedArray>& arrays, int64_t st
   check(steps >= 0, "{}: steps must not be negative, got {}", optimizer_, steps);
   restore_state(optimizer_, state(), arrays);
   steps_ = steps;
+}
+
+void OptimizerSlots::advance(const Rates& rates) {
+  ++steps_;
+  if (slots_.empty()) return;
+  dispatch_parameter(slots_[0].named.parameter.value().dtype(), [&]<class T>(T) { rates_on_device<T>(rates); });
+  for (const OptimizerSlot& slot : slots_)
+    if (!slot.named.parameter.frozen()) slot.named.parameter.mark_changed();
 }
 
 void OptimizerSlots::finish() const {

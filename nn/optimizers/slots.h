@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "autograd/op_range.h"
 #include "autograd/profile.h"
+#include "core/graph.h"
 #include "core/kernels/optimizer/segments.h"
 #include "core/launch.h"
 #include "core/reduce.h"
@@ -66,6 +68,8 @@ template <class T> class Segments final {
     launch<SquaredGradRows<T>>(partial.data<double>());
     return reduce_sum(partial, 1, rows_, 1);
   }
+  // The gradients of those added as slots.
+  const std::vector<Array>& grads() const { return grads_; }
   // Those added as slots, in that order.
   const std::vector<const OptimizerSlot*>& slots() const { return slots_; }
   Device device() const { return device_; }
@@ -85,6 +89,9 @@ template <class T> class Segments final {
 // Names of the arrays that an optimizer keeps for a parameter.
 using StateNames = std::function<std::vector<const char*>(const NamedParameter&)>;
 
+// What a step's kernels read, for each kind of kernel that an optimizer has.
+using Rates = std::vector<StepRates<double>>;
+
 // The slots of an optimizer, its count of steps, and what all optimizers do in a step.
 class OptimizerSlots final {
  public:
@@ -99,17 +106,20 @@ class OptimizerSlots final {
 
   // One step: calls update(segments, factor) with the parameters that take part (Segments<float> or <double>) and,
   // on their device, the factor of their gradients, which divides by `divisor` and clips, or NaN where the kernels must
-  // change nothing; returns the norm before clipping. Waits for no device.
+  // change nothing; returns the norm before clipping. Waits for no device. Where a graph is being recorded, the
+  // gradients that it uses are kept until the next one.
   template <class Update> GradientNorm step(double lr, double divisor, double clip, Update&& update) {
     check(lr >= 0 && divisor > 0, "{}: lr must not be negative and divisor positive, got {} and {}", optimizer_, lr,
           divisor);
     if (slots_.empty()) return {};
+    const OpRange range(optimizer_);
     const Options kind = slots_[0].named.parameter.value().options();
     const GradientNorm norm(optimizer_, steps_, Array::empty({1}, {Dtype::f64, kind.device}));
     dispatch_parameter(kind.dtype, [&]<class T>(T) {
       Segments<T> segments(kind.device, uploaded_);
       for (const OptimizerSlot& slot : slots_)
         if (slot.takes_part()) segments.add(slot);
+      if (is_recording(kind.device)) recorded_grads_ = segments.grads();
       const Array total = segments.squared_grads(), factor = Array::empty({1}, kind);
       const ClipFactor<T> kernel{total.data<double>(), norm.array().template data<double>(), factor.data<T>(), divisor,
                                  clip};
@@ -123,12 +133,25 @@ class OptimizerSlots final {
     return norm;
   }
 
+  // In the parameters' dtype and on their device, until the next call.
+  template <class T> const StepRates<T>* rates_on_device(const Rates& rates) {
+    std::vector<StepRates<T>> numbers;
+    for (const StepRates<double>& r : rates) numbers.push_back({T(r.lr), T(r.correction1), T(r.correction2)});
+    return static_cast<const StepRates<T>*>(
+        rates_.on(slots_[0].named.parameter.value().device(), std::as_bytes(std::span(numbers))));
+  }
+  // What a step does beside its kernels, which a graph repeats: sends them their rates, counts, and marks the
+  // parameters as changed.
+  void advance(const Rates& rates);
+
  private:
   void finish() const;
 
   const char* optimizer_;
   std::vector<OptimizerSlot> slots_;
   UploadedList uploaded_;
+  UploadedNumbers rates_;
+  std::vector<Array> recorded_grads_;
   int64_t steps_ = 0;
 };
 

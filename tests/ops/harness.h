@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "autograd/ops.h"
+#include "tests/ops/ranges.h"
 
 namespace moxie::testing {
 

@@ -15,7 +15,9 @@
 #include "core/attention.h"
 #include "core/cuda.h"
 #include "core/gemm.h"
+#include "core/graph.h"
 #include "core/launch.h"
+#include "core/recorded_memory.h"
 #include "core/sort.h"
 
 namespace moxie {
@@ -39,22 +41,36 @@ class Arena final {
     const std::lock_guard lock(mutex_);
     memory_.live_bytes += bytes;
     memory_.peak_bytes = std::max(memory_.peak_bytes, memory_.live_bytes);
-    std::vector<std::byte*>& same = free_[bytes];
-    if (!same.empty()) {
-      std::byte* const data = same.back();
-      same.pop_back();
+    if (recorded_.is_recording()) {
+      std::byte* data = recorded_.take(bytes);
+      if (data == nullptr) recorded_.add(data = take(bytes), bytes);
       return data;
     }
-    if (memory_.reserved_bytes + bytes > capacity) throw CudaError("pretend_cuda: the arena is full");
-    std::byte* const data = data_ + memory_.reserved_bytes;
-    memory_.reserved_bytes += bytes;
-    if (open_ > 0) protect(PROT_READ | PROT_WRITE);
-    return data;
+    return take(bytes);
   }
   void free(std::byte* data, int64_t bytes) {
     const std::lock_guard lock(mutex_);
     memory_.live_bytes -= bytes;
-    free_[bytes].push_back(data);
+    if (!recorded_.give_back(data, bytes)) free_[bytes].push_back(data);
+  }
+  // A block of the recording under way that no array holds.
+  std::byte* allocate_constant(int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    std::byte* const data = take(bytes);
+    recorded_.add(data, bytes, true);
+    return data;
+  }
+  void begin_recording(const void* graph) {
+    const std::lock_guard lock(mutex_);
+    recorded_.begin(graph);
+  }
+  void end_recording() {
+    const std::lock_guard lock(mutex_);
+    recorded_.end();
+  }
+  void free_memory_of(const void* graph) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [data, bytes] : recorded_.forget(graph)) free_[bytes].push_back(data);
   }
 
   void open() {
@@ -68,6 +84,19 @@ class Arena final {
   Memory& memory() { return memory_; }
 
  private:
+  std::byte* take(int64_t bytes) {
+    std::vector<std::byte*>& same = free_[bytes];
+    if (!same.empty()) {
+      std::byte* const data = same.back();
+      same.pop_back();
+      return data;
+    }
+    if (memory_.reserved_bytes + bytes > capacity) throw CudaError("pretend_cuda: the arena is full");
+    std::byte* const data = data_ + memory_.reserved_bytes;
+    memory_.reserved_bytes += bytes;
+    if (open_ > 0) protect(PROT_READ | PROT_WRITE);
+    return data;
+  }
   void protect(int how) {
     const int64_t used = (memory_.reserved_bytes + page - 1) / page * page;
     if (used > 0) mprotect(data_, static_cast<size_t>(std::min(used, capacity)), how);
@@ -76,6 +105,7 @@ class Arena final {
   std::mutex mutex_;
   std::byte* data_;
   std::map<int64_t, std::vector<std::byte*>> free_;
+  RecordedMemory recorded_;
   Memory memory_;
   int open_ = 0;
 };
@@ -84,6 +114,14 @@ Arena& arena() {
   static Arena& instance = *new Arena;
   return instance;
 }
+
+// While one lives the memory of the pretended GPU may be touched.
+struct Opened {
+  Opened() { arena().open(); }
+  ~Opened() { arena().close(); }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+};
 
 // What check_indices found, until somebody waits.
 std::string& index_error() {
@@ -98,8 +136,59 @@ void throw_index_error() {
 
 }  // namespace
 
-Opened::Opened() { arena().open(); }
-Opened::~Opened() { arena().close(); }
+struct Graph {
+  std::vector<std::shared_ptr<void>> work;
+  std::vector<void (*)(void*)> run;
+};
+
+namespace {
+
+Graph* recording = nullptr;
+
+void refuse_recording(const char* what) {
+  if (recording != nullptr) throw_not_recordable(what);
+}
+
+}  // namespace
+
+void do_or_record(void* work, void (*run)(void*), void (*destroy)(void*)) {
+  std::shared_ptr<void> owned(work, destroy);
+  if (recording != nullptr) {
+    recording->work.push_back(std::move(owned));
+    return recording->run.push_back(run);
+  }
+  const Opened opened;
+  run(work);
+}
+
+bool is_recording(int) { return recording != nullptr; }
+void begin_recording(int) {
+  recording = new Graph;
+  arena().begin_recording(recording);
+}
+Graph* end_recording(int) {
+  arena().end_recording();
+  return std::exchange(recording, nullptr);
+}
+void abandon_recording(int device) noexcept { destroy(end_recording(device)); }
+void launch(const Graph& graph) {
+  refuse_recording("another graph's launch");
+  const Opened opened;
+  for (size_t i = 0; i < graph.work.size(); ++i) graph.run[i](graph.work[i].get());
+}
+void destroy(Graph* graph) noexcept {
+  arena().free_memory_of(graph);
+  delete graph;
+}
+void copy_to_device_now(int, void* into, const void* from, int64_t bytes) {
+  const Opened opened;
+  std::memcpy(into, from, static_cast<size_t>(bytes));
+}
+const std::byte* constant_of_recording(int device, const void* from, int64_t bytes) {
+  std::byte* const data = arena().allocate_constant(bytes);
+  copy_to_device_now(device, data, from, bytes);
+  return data;
+}
 
 std::byte* allocate(int, int64_t bytes) { return arena().allocate(bytes); }
 void free(int, std::byte* data, int64_t bytes) noexcept { arena().free(data, bytes); }
@@ -108,81 +197,89 @@ Memory memory(int) { return arena().memory(); }
 void reset_peak_memory() { arena().memory().peak_bytes = arena().memory().live_bytes; }
 
 void set_bytes(int, void* data, uint8_t value, int64_t bytes) {
-  const Opened opened;
-  std::memset(data, value, static_cast<size_t>(bytes));
+  do_or_record([=] { std::memset(data, value, static_cast<size_t>(bytes)); });
 }
 void copy_to_device(int, void* into, const void* from, int64_t bytes) {
+  refuse_recording("a copy from the host");
   const Opened opened;
   std::memcpy(into, from, static_cast<size_t>(bytes));
 }
 void copy_to_host(int, void* into, const void* from, int64_t bytes) {
+  refuse_recording("a copy to the host, such as item or to_vector");
   const Opened opened;
   std::memcpy(into, from, static_cast<size_t>(bytes));
   throw_index_error();
 }
 void copy_within(int, void* into, const void* from, int64_t bytes) {
-  const Opened opened;
-  std::memmove(into, from, static_cast<size_t>(bytes));
+  do_or_record([=] { std::memmove(into, from, static_cast<size_t>(bytes)); });
 }
 void copy_between(int, void* into, int, const void* from, int64_t bytes) { copy_within(0, into, from, bytes); }
-void synchronize(int) { throw_index_error(); }
+void synchronize(int) {
+  refuse_recording("a wait for the device");
+  throw_index_error();
+}
 
 struct Event {
   std::chrono::steady_clock::time_point at;
 };
-Event* record_event(int) { return new Event{std::chrono::steady_clock::now()}; }
+Event* record_event(int) {
+  refuse_recording("a Profiler's marks");
+  return new Event{std::chrono::steady_clock::now()};
+}
 double milliseconds_between(const Event* earlier, const Event* later) {
   return std::chrono::duration<double, std::milli>(later->at - earlier->at).count();
 }
+void begin_range(const char*) {}
+void end_range() {}
 void destroy(Event* event) noexcept { delete event; }
 
 void check_indices(int, const char* op, const int32_t* index, int64_t n, int64_t limit, const int32_t* ignored) {
-  const Opened opened;
-  for (int64_t i = 0; i < n; ++i) {
-    if ((index[i] >= 0 && index[i] < limit) || (ignored && index[i] == *ignored) || !index_error().empty()) continue;
-    index_error() = fmt::format("{}: index {} at position {} is out of range [0, {})", op, index[i], i, limit);
-  }
+  const bool has_ignored = ignored != nullptr;
+  do_or_record([=, unseen = has_ignored ? *ignored : 0] {
+    for (int64_t i = 0; i < n; ++i) {
+      if ((index[i] >= 0 && index[i] < limit) || (has_ignored && index[i] == unseen) || !index_error().empty())
+        continue;
+      index_error() = fmt::format("{}: index {} at position {} is out of range [0, {})", op, index[i], i, limit);
+    }
+  });
 }
 
 void counting_sort(int, const int32_t* keys, int64_t n, int64_t values, int32_t* offsets, int32_t* order) {
-  const Opened opened;
-  const CountingSort sorted = moxie::counting_sort(Array::from(std::span(keys, static_cast<size_t>(n)), {n}), values);
-  std::copy_n(sorted.offsets.data<int32_t>(), values + 1, offsets);
-  std::copy_n(sorted.order.data<int32_t>(), n, order);
+  do_or_record([=] {
+    const CountingSort sorted = moxie::counting_sort(Array::from(std::span(keys, static_cast<size_t>(n)), {n}), values);
+    std::copy_n(sorted.offsets.data<int32_t>(), values + 1, offsets);
+    std::copy_n(sorted.order.data<int32_t>(), n, order);
+  });
 }
 
 template <class T> void sort_rows(int, const SortRows<T>& p) {
-  const Opened opened;
-  const Shape shape{p.rows, p.n};
-  const Array x = Array::from(std::span(p.x, static_cast<size_t>(p.rows * p.n)), shape),
-              values = Array::empty(shape, x.options()), indices = Array::empty(shape, {Dtype::i32});
-  moxie::sort_rows(x, p.descending, values, indices);
-  std::copy_n(values.data<T>(), values.numel(), p.values);
-  std::copy_n(indices.data<int32_t>(), indices.numel(), p.indices);
+  do_or_record([=] {
+    const Shape shape{p.rows, p.n};
+    const Array x = Array::from(std::span(p.x, static_cast<size_t>(p.rows * p.n)), shape),
+                values = Array::empty(shape, x.options()), indices = Array::empty(shape, {Dtype::i32});
+    moxie::sort_rows(x, p.descending, values, indices);
+    std::copy_n(values.data<T>(), values.numel(), p.values);
+    std::copy_n(indices.data<int32_t>(), indices.numel(), p.indices);
+  });
 }
 template void sort_rows(int, const SortRows<double>&);
 template void sort_rows(int, const SortRows<float>&);
 template void sort_rows(int, const SortRows<bf16>&);
 
 void gemm(int, const Gemm& g) {
-  const Opened opened;
-  moxie::gemm(Device::cpu(), g);
+  do_or_record([=] { moxie::gemm(Device::cpu(), g); });
 }
 void grouped_gemm(int, const GroupedGemm& g) {
-  const Opened opened;
-  moxie::grouped_gemm(Device::cpu(), g);
+  do_or_record([=] { moxie::grouped_gemm(Device::cpu(), g); });
 }
 void grouped_gemm_weight(int, const GroupedGemmWeight& g) {
-  const Opened opened;
-  moxie::grouped_gemm_weight(Device::cpu(), g);
+  do_or_record([=] { moxie::grouped_gemm_weight(Device::cpu(), g); });
 }
 void attention(int, const Attention& p) {
-  const Opened opened;
-  moxie::attention(Device::cpu(), p);
+  do_or_record([=] { moxie::attention(Device::cpu(), p); });
 }
 void attention_backward(int, const AttentionBackward& p) {
-  const Opened opened;
-  moxie::attention_backward(Device::cpu(), p);
+  do_or_record([=] { moxie::attention_backward(Device::cpu(), p); });
 }
 
 }  // namespace cuda

@@ -105,6 +105,7 @@ void check_heads(int64_t heads, int64_t kv_heads) {
 }  // namespace
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
+  const OpRange range("attention");
   check_same_kind("attention", q.value(), "q", k.value(), "k");
   check_same_kind("attention", q.value(), "q", v.value(), "v");
   check(q.shape().rank() == 4 && k.shape().rank() == 4 && k.shape() == v.shape() && q.dim(0) == k.dim(0) &&
@@ -133,6 +134,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
 }
 
 Tensor packed_attention(const Tensor& qkv, int64_t heads, int64_t kv_heads, const AttentionOptions& options) {
+  const OpRange range("packed_attention");
   check_heads(heads, kv_heads);
   check(qkv.shape().rank() == 4 && qkv.dim(2) == heads + 2 * kv_heads,
         "packed_attention: qkv must be [batch, time, heads + 2 kv_heads = {}, head_dim], got {}", heads + 2 * kv_heads,

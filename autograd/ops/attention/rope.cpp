@@ -29,6 +29,7 @@ Table table_of(int64_t time, int64_t head_dim, int64_t first_position, double ba
 }  // namespace
 
 Tensor rope(const Tensor& x, int64_t heads, int64_t first_position, double base) {
+  const OpRange range("rope");
   const Shape& shape = x.shape();
   check(shape.rank() == 4, "rope: x must be [batch, time, heads, head_dim], got {}", shape);
   check(shape[3] % 2 == 0, "rope: head_dim must be even, got {} in shape {}", shape[3], shape);

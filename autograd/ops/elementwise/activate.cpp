@@ -8,6 +8,7 @@ namespace moxie {
 namespace {
 
 Tensor swiglu(const Tensor& x) {
+  const OpRange range("swiglu");
   check(x.shape().rank() >= 1 && x.dim(-1) % 2 == 0,
         "activate: swiglu needs gate and up halves of equal width, got shape {}", x.shape());
   const int64_t hidden = x.dim(-1) / 2, rows = x.shape().rows();

@@ -46,6 +46,7 @@ void operand_gradient(Grads& grads, size_t i, const Array& x, const Array& y, co
 }
 
 template <class Op> Tensor binary(const char* op, const Tensor& x, const Tensor& y) {
+  const OpRange range(op);
   check_same_kind(op, x.value(), "x", y.value(), "y");
   check(is_float(x.dtype()), "{}: needs a float dtype (f64, f32 or bf16), got {}", op, name_of(x.dtype()));
   const Array z = Array::empty(broadcast_shape(op, x.shape(), "x", y.shape(), "y"), x.options());

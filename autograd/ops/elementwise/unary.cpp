@@ -34,6 +34,7 @@ Tensor round(const Tensor& x) { return step<Round>("round", x); }
 Tensor sign(const Tensor& x) { return step<Sign>("sign", x); }
 
 Tensor affine(const Tensor& x, double scale, double shift) {
+  const OpRange range("affine");
   const Array y = Array::empty(x.shape(), x.options());
   const auto launch = [](const Array& from, const Array& into, double factor, double offset, bool accumulate) {
     dispatch_float("affine", from.dtype(), [&]<class T>(T) {
@@ -50,6 +51,7 @@ Tensor affine(const Tensor& x, double scale, double shift) {
 }
 
 Tensor cast(const Tensor& x, Dtype dtype) {
+  const OpRange range("cast");
   check(is_float(x.dtype()) && is_float(dtype),
         "cast: needs float dtypes, got {} to {}; an Array converts with .to(dtype)", name_of(x.dtype()),
         name_of(dtype));

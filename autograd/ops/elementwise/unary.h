@@ -16,6 +16,7 @@ template <class Op> Array unary_value(const char* op, const Array& x, const Op& 
 }
 
 template <class Op> Tensor unary(const char* op, const Tensor& x, const Op& function = {}) {
+  const OpRange range(op);
   const Array y = unary_value(op, x.value(), function);
   const Array saved_x = Op::needs_x ? x.value() : Array(), saved_y = Op::needs_y ? y : Array();
   return record(op, y, {x}, [saved_x, saved_y, function](std::span<const Array> dy, Grads& grads) {
@@ -35,6 +36,7 @@ template <class Op> Tensor unary(const char* op, const Tensor& x, const Op& func
 
 // Of an op that is a step: the gradient is 0, whatever dy.
 template <class Op> Tensor step(const char* op, const Tensor& x) {
+  const OpRange range(op);
   return record(op, unary_value(op, x.value(), Op{}), {x}, [](std::span<const Array>, Grads& grads) {
     const Grads::Target dx = grads.into(0);
     if (!dx.accumulate) dx.array.fill(0);

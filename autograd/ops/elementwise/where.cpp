@@ -42,6 +42,7 @@ void choice_gradient(Grads& grads, size_t i, const Array& condition, const Array
 }  // namespace
 
 Tensor where(const Array& condition, const Tensor& x, const Tensor& y) {
+  const OpRange range("where");
   check_mask("where", "condition", condition, x.value());
   check_same_kind("where", x.value(), "x", y.value(), "y");
   const Shape values = broadcast_shape("where", x.shape(), "x", y.shape(), "y");
@@ -61,6 +62,7 @@ Tensor where(const Array& condition, const Tensor& x, const Tensor& y) {
 }
 
 Tensor masked_fill(const Tensor& x, const Array& mask, double value) {
+  const OpRange range("masked_fill");
   check_mask("masked_fill", "mask", mask, x.value());
   check(is_float(x.dtype()), "masked_fill: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
   check(broadcast_shape("masked_fill", x.shape(), "x", mask.shape(), "mask") == x.shape(),

@@ -20,6 +20,7 @@ void scatter_add(const Array& index, const Array& dy, const Array& dx, int64_t d
 }  // namespace
 
 Tensor gather(const Tensor& x, int64_t dim, const Array& index) {
+  const OpRange range("gather");
   dim = normalize_dim("gather", dim, x.shape());
   check(index.shape().rank() == x.shape().rank() && index.shape().with(dim, 0) == x.shape().with(dim, 0),
         "gather: index must have x's shape but for dimension {}, got x {} and index {}", dim, x.shape(), index.shape());

@@ -43,6 +43,7 @@ void scatter_rows(const Array& into, const Array& index, const Array& source, bo
 }  // namespace
 
 Tensor embedding(const Tensor& weight, const Array& index) {
+  const OpRange range("embedding");
   check(weight.shape().rank() == 2 && is_float(weight.dtype()),
         "embedding: weight must be float [vocabulary, width], got {} {}", name_of(weight.dtype()), weight.shape());
   check_indices("embedding", index, weight.dim(0), weight.device());
@@ -55,6 +56,7 @@ Tensor embedding(const Tensor& weight, const Array& index) {
 }
 
 Tensor index_add(const Tensor& x, const Array& index, const Tensor& source) {
+  const OpRange range("index_add");
   check_same_kind("index_add", x.value(), "x", source.value(), "source");
   check(x.shape().rank() >= 1 && index.shape().rank() == 1 && source.shape() == x.shape().with(0, index.numel()),
         "index_add: x must be [rows, ..], index [n] and source [n, ..], got x {}, index {} and source {}", x.shape(),
@@ -69,6 +71,7 @@ Tensor index_add(const Tensor& x, const Array& index, const Tensor& source) {
 }
 
 TopK top_k(const Tensor& x, int64_t k) {
+  const OpRange range("top_k");
   check(x.shape().rank() >= 1, "top_k: needs at least one dimension, got a scalar");
   const int64_t cols = x.dim(-1), rows = x.shape().rows();
   check(k >= 1 && k <= cols, "top_k: k must be between 1 and the last size, got k = {}, shape {}", k, x.shape());

@@ -8,6 +8,7 @@
 namespace moxie {
 
 Sorted sort(const Tensor& x, SortOptions options) {
+  const OpRange range("sort");
   check(x.shape().rank() >= 1, "sort: needs at least one dimension, got a scalar");
   check(is_float(x.dtype()), "sort: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
   const Array values = Array::empty(x.shape(), x.options());

@@ -27,6 +27,7 @@ void mean_loss(const Array& totals, const Array& count, const Array& loss) {
 }
 
 Tensor cross_entropy(const Tensor& logits, const Array& targets, int64_t ignore_index) {
+  const OpRange range("cross_entropy");
   const int32_t ignored = check_targets(logits, targets, ignore_index);
   const int64_t rows = targets.numel(), cols = logits.dim(-1);
   const Options statistics{statistics_dtype(logits.dtype()), logits.device()};

@@ -28,6 +28,7 @@ void gradient(Grads& grads, size_t i, const Array& log_p, const Array& log_q, co
 }  // namespace
 
 Tensor kl_divergence(const Tensor& log_p, const Tensor& log_q, Reduction reduction) {
+  const OpRange range("kl_divergence");
   check_same_kind("kl_divergence", log_p.value(), "log_p", log_q.value(), "log_q");
   const Shape& shape = log_p.shape();
   check(shape == log_q.shape() && shape.rank() >= 1,

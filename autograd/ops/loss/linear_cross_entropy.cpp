@@ -117,6 +117,7 @@ int32_t check_inputs(const Tensor& x, const Tensor& weight, const Array& targets
 
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Array& targets, int64_t ignore_index,
                             int64_t logit_bytes) {
+  const OpRange range("linear_cross_entropy");
   const int32_t ignored = check_inputs(x, weight, targets, ignore_index);
   const Chunks c(targets.numel(), x.dim(-1), weight.dim(0), x.dtype(), logit_bytes);
   const Options statistics{statistics_dtype(x.dtype()), x.device()};

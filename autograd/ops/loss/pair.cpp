@@ -49,6 +49,7 @@ void pair_gradient(Grads& grads, size_t i, const Array& x, const Array& y, const
 template <class Loss>
 Tensor pair_loss(const Names& names, const Tensor& x, const Tensor& y, Reduction reduction,
                  const Constants& constants = {}) {
+  const OpRange range(names.op);
   check_same_kind(names.op, x.value(), names.x, y.value(), names.y);
   check(x.shape() == y.shape(), "{}: {} and {} must have one shape, got {} and {}", names.op, names.x, names.y,
         x.shape(), y.shape());

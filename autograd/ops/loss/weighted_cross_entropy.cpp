@@ -57,6 +57,7 @@ void gradient(const Problem& p, const Array& lse, const Array& count, const Arra
 }  // namespace
 
 Tensor cross_entropy(const Tensor& logits, const Array& targets, const CrossEntropyOptions& options) {
+  const OpRange range("cross_entropy");
   const bool mean = options.reduction == Reduction::mean;
   if (mean && options.label_smoothing == 0 && !options.class_weights.defined())
     return cross_entropy(logits, targets, options.ignore_index);

@@ -21,6 +21,7 @@ void check_offsets(const Array& offsets, int64_t groups, int64_t rows) {
 }  // namespace
 
 Tensor grouped_matmul(const Tensor& x, const Tensor& weight, const Array& offsets) {
+  const OpRange range("grouped_matmul");
   check_same_kind("grouped_matmul", x.value(), "x", weight.value(), "weight");
   check(is_float(x.dtype()), "grouped_matmul: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
   check(x.shape().rank() == 2 && weight.shape().rank() == 3 && x.dim(1) == weight.dim(2),

@@ -7,6 +7,7 @@
 namespace moxie {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const OpRange range("linear");
   check_same_kind("linear", x.value(), "x", weight.value(), "weight");
   check(is_float(x.dtype()), "linear: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
   check(weight.shape().rank() == 2, "linear: weight must be [out, in], got {}", weight.shape());

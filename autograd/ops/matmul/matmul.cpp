@@ -56,6 +56,7 @@ int64_t leading(const Shape& shape) { return shape.product(0, shape.rank() - 2);
 }  // namespace
 
 Tensor matmul(const Tensor& x, const Tensor& y, MatmulOptions options) {
+  const OpRange range("matmul");
   check_same_kind("matmul", x.value(), "x", y.value(), "y");
   const Shape &a = x.shape(), &b = y.shape();
   check(is_float(x.dtype()), "matmul: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));

@@ -7,6 +7,7 @@
 namespace moxie {
 
 Tensor l2_norm(const Tensor& x, double offset) {
+  const OpRange range("l2_norm");
   check(x.shape().rank() >= 1, "l2_norm: needs at least one dimension, got a scalar");
   check(offset >= 0, "l2_norm: offset must not be negative, got {}", offset);
   const int64_t rows = x.shape().rows(), cols = x.dim(-1);

@@ -47,6 +47,7 @@ template <class T> void give_parameters(const Array& x, const Statistics& s, con
 }  // namespace
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
+  const OpRange range("layer_norm");
   check(x.shape().rank() >= 1, "layer_norm: needs at least one dimension, got a scalar");
   check_parameter(x, weight, "weight");
   check_parameter(x, bias, "bias");

@@ -21,6 +21,7 @@ template <class T> Array weight_gradient(const Array& x, const Array& rstd, cons
 }  // namespace
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
+  const OpRange range("rms_norm");
   check(x.shape().rank() >= 1 && weight.shape() == Shape({x.shape().cols()}),
         "rms_norm: weight must be [width], got x {} and weight {}", x.shape(), weight.shape());
   check(weight.device() == x.device() && weight.dtype() == statistics_dtype(x.dtype()),

@@ -9,6 +9,7 @@ namespace {
 
 template <template <class> class Kernel, template <class> class BackwardKernel>
 Tensor row_op(const char* op, const Tensor& x) {
+  const OpRange range(op);
   check(x.shape().rank() >= 1, "{}: needs at least one dimension, got a scalar", op);
   const int64_t rows = x.shape().rows(), cols = x.dim(-1);
   const Array y = Array::empty(x.shape(), x.options());

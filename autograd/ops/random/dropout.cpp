@@ -7,6 +7,7 @@
 namespace moxie {
 
 Tensor dropout(const Tensor& x, double p, RandomKey key) {
+  const OpRange range("dropout");
   check(p >= 0 && p < 1, "dropout: p must be in [0, 1), got {}", p);
   if (p == 0) return x;
   const auto launch = [=](const Array& from, const Array& into, bool accumulate) {

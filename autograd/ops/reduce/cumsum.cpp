@@ -24,6 +24,7 @@ void accumulate_along(const Array& x, const Array& y, const Reduced& along, Cumu
 }  // namespace
 
 Tensor cumsum(const Tensor& x, int64_t dim, CumulativeOptions options) {
+  const OpRange range("cumsum");
   const Reduced along = reduce_over("cumsum", x.shape(), dim, true);
   check(is_float(x.dtype()), "cumsum: needs a float dtype (f64, f32 or bf16), got {}", name_of(x.dtype()));
   const Array y = Array::empty(x.shape(), x.options());

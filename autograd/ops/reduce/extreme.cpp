@@ -63,6 +63,7 @@ Extreme extreme(const char* op, const Array& x, const Reduced& over, int directi
 }
 
 Tensor extreme_value(const char* op, const Tensor& x, const Reduced& over, int direction) {
+  const OpRange range(op);
   const Extreme y = extreme(op, x.value(), over, direction);
   return record(
       op, y.value.reshape(over.result), {x}, [over, index = y.index](std::span<const Array> dy, Grads& grads) {

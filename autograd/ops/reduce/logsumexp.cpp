@@ -11,6 +11,7 @@ namespace {
 
 // Over the last dimension: [rows, n] -> [rows]
 Tensor logsumexp_rows(const Tensor& x, const Shape& shape) {
+  const OpRange range("logsumexp");
   const int64_t rows = x.shape().rows(), n = x.dim(-1);
   const Array y = Array::empty(shape, x.options());
   const Array exact = x.dtype() == Dtype::bf16 ? Array::empty(shape, {Dtype::f32, x.device()}) : y;

@@ -8,6 +8,7 @@ namespace moxie {
 namespace {
 
 Tensor product(const Tensor& x, const Reduced& over) {
+  const OpRange range("prod");
   const ProductWalk walk{over.n, over.inner};
   const int64_t rows = over.outer * walk.strips(), cols = rows == 0 ? 0 : x.numel() / rows;
   const Options exact{statistics_dtype(x.dtype()), x.device()};

@@ -13,6 +13,7 @@ namespace {
 // scale * sum over the middle of x [outer, n, inner], recorded as `op` with result shape `shape`.
 Tensor scaled_sum(const char* op, const Tensor& x, int64_t outer, int64_t n, int64_t inner, const Shape& shape,
                   double scale) {
+  const OpRange range(op);
   check(is_float(x.dtype()), "{}: needs a float dtype (f64, f32 or bf16), got {}", op, name_of(x.dtype()));
   Array total = reduce_sum(x.value(), outer, n, inner);
   if (scale != 1) total = affine(Tensor(total), scale, 0).value();

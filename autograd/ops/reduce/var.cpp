@@ -23,6 +23,7 @@ Array squares(const Array& x, const Array& mean, const Reduced& over) {
 }
 
 Tensor spread(const char* op, const Tensor& x, const Reduced& over, double correction, bool take_root) {
+  const OpRange range(op);
   check(is_float(x.dtype()), "{}: needs a float dtype (f64, f32 or bf16), got {}", op, name_of(x.dtype()));
   const double count = static_cast<double>(over.n) - correction;
   check(count > 0, "{}: needs more than correction = {} elements, {} of shape {} are there", op, correction, over.n,

@@ -29,6 +29,7 @@ Array piece_of(const Array& whole, const Pieces& pieces, size_t i, int64_t first
 }
 
 Tensor join(const char* op, std::span<const Tensor> inputs, const Shape& shape, const Pieces& pieces) {
+  const OpRange range(op);
   const Array y = Array::empty(shape, inputs[0].options());
   int64_t first = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -88,6 +89,7 @@ Tensor stack(std::initializer_list<Tensor> inputs, int64_t dim) {
 }
 
 std::vector<Tensor> split(const Tensor& x, std::span<const int64_t> sizes, int64_t dim) {
+  const OpRange range("split");
   const Shape& shape = x.shape();
   dim = normalize_dim("split", dim, shape);
   Pieces pieces{.outer = shape.product(0, dim)};

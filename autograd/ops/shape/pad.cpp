@@ -8,6 +8,7 @@
 namespace moxie {
 
 Tensor pad(const Tensor& x, std::span<const PadWidth> widths, double value) {
+  const OpRange range("pad");
   const Shape from = x.shape();
   check(static_cast<int64_t>(widths.size()) == from.rank(), "pad: needs one width per dimension, got {} for shape {}",
         widths.size(), from);

@@ -34,6 +34,7 @@ Array flipped(const Array& x, const std::vector<int64_t>& dims) {
 }  // namespace
 
 Tensor permute(const Tensor& x, std::span<const int64_t> order) {
+  const OpRange range("permute");
   const int64_t rank = x.shape().rank();
   std::vector<int64_t> dims, inverse(order.size(), -1);
   check(static_cast<int64_t>(order.size()) == rank, "permute: order names {} dimensions, shape {} has {}", order.size(),
@@ -62,6 +63,7 @@ Tensor transpose(const Tensor& x, int64_t dim0, int64_t dim1) {
 }
 
 Tensor flip(const Tensor& x, std::span<const int64_t> dims) {
+  const OpRange range("flip");
   std::vector<int64_t> all;
   for (const int64_t dim : dims) {
     all.push_back(normalize_dim("flip", dim, x.shape()));

@@ -9,6 +9,7 @@
 namespace moxie {
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {
+  const OpRange range("broadcast_to");
   const Shape& from = x.shape();
   const int64_t extra = shape.rank() - from.rank();
   bool fits = extra >= 0;
@@ -25,6 +26,7 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape) {
 }
 
 Tensor tile(const Tensor& x, std::span<const int64_t> times) {
+  const OpRange range("tile");
   const Shape from = x.shape();
   check(static_cast<int64_t>(times.size()) == from.rank(), "tile: needs one count per dimension, got {} for shape {}",
         times.size(), from);

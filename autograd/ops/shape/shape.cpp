@@ -7,6 +7,7 @@
 namespace moxie {
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
+  const OpRange range("reshape");
   return record("reshape", x.value().reshape(shape), {x},
                 [from = x.shape()](std::span<const Array> dy, Grads& grads) { grads.give(0, dy[0].reshape(from)); });
 }
@@ -27,6 +28,7 @@ Tensor unsqueeze(const Tensor& x, int64_t dim) {
 }
 
 Tensor slice(const Tensor& x, int64_t dim, int64_t first, int64_t count) {
+  const OpRange range("slice");
   dim = normalize_dim("slice", dim, x.shape());
   check(first >= 0 && count >= 0 && first + count <= x.dim(dim),
         "slice: [{}, {}) is out of range for dimension {} of {}", first, first + count, dim, x.shape());

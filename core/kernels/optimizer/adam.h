@@ -15,15 +15,17 @@ template <class T> struct AdamStep { T mean, variance, value; };
 template <class T> struct AdamWRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T lr, beta1, beta2, epsilon, correction1, correction2;
+  const StepRates<T>* rates;
+  T beta1, beta2, epsilon;
   const T* grad_scale;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const T scale = *grad_scale;
     if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T *w = part.value, *m = part.first, *v = part.second;
-    const T *g = part.grad, own_lr = lr * part.lr_scale;
-    const T rate = own_lr / correction1, shrink = T(1) - own_lr * part.decay, root = T(1) / math::sqrt(correction2);
+    const T *g = part.grad, own_lr = rates->lr * part.lr_scale;
+    const T rate = own_lr / rates->correction1, shrink = T(1) - own_lr * part.decay;
+    const T root = T(1) / math::sqrt(rates->correction2);
     const T b1 = beta1, b2 = beta2, small = epsilon;
     const auto step = [=](int64_t i) {
       const T grad = g[i] * scale;
@@ -44,15 +46,16 @@ template <class T> struct AdamWRows {
 template <class T> struct AdamRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T lr, beta1, beta2, epsilon, correction1, correction2;
+  const StepRates<T>* rates;
+  T beta1, beta2, epsilon;
   const T* grad_scale;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const T scale = *grad_scale;
     if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T *w = part.value, *m = part.first, *v = part.second;
-    const T *g = part.grad, rate = lr * part.lr_scale / correction1, decay = part.decay;
-    const T b1 = beta1, b2 = beta2, small = epsilon, root = T(1) / math::sqrt(correction2);
+    const T *g = part.grad, rate = rates->lr * part.lr_scale / rates->correction1, decay = part.decay;
+    const T b1 = beta1, b2 = beta2, small = epsilon, root = T(1) / math::sqrt(rates->correction2);
     const auto step = [=](int64_t i) {
       const T grad = g[i] * scale + decay * w[i];
       const T mean = b1 * m[i] + (T(1) - b1) * grad, variance = b2 * v[i] + (T(1) - b2) * grad * grad;

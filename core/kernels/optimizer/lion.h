@@ -10,14 +10,15 @@ namespace moxie {
 template <class T> struct LionRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T lr, beta1, beta2;
+  const StepRates<T>* rates;
+  T beta1, beta2;
   const T* grad_scale;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const T scale = *grad_scale;
     if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T *w = part.value, *m = part.first;
-    const T *g = part.grad, rate = lr * part.lr_scale, shrink = T(1) - rate * part.decay;
+    const T *g = part.grad, rate = rates->lr * part.lr_scale, shrink = T(1) - rate * part.decay;
     const T b1 = beta1, b2 = beta2;
     team.each(part.numel, [=](int64_t i) {
       const T grad = g[i] * scale, direction = b1 * m[i] + (T(1) - b1) * grad;

@@ -69,14 +69,14 @@ template <class T> struct QuinticRows {
 template <class T> struct MuonApplyRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T lr;
+  const StepRates<T>* rates;
   const T* grad_scale;  // only whether it is NaN
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const T scale = *grad_scale;
     if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T* w = part.value;
-    const T *g = part.grad, rate = lr * part.lr_scale, shrink = T(1) - rate * part.decay;
+    const T *g = part.grad, rate = rates->lr * part.lr_scale, shrink = T(1) - rate * part.decay;
     team.each(part.numel, [=](int64_t i) { w[i] = w[i] * shrink - rate * g[i]; });
     renew_copy(team, part);
   }

@@ -22,6 +22,12 @@ template <class T> struct ParameterSegment {
   T decay;     // weight decay
 };
 
+// What changes from step to step. Kernels read it from memory, so that a graph can repeat them with other numbers.
+template <class T> struct StepRates {
+  T lr;
+  T correction1 = 1, correction2 = 1;  // Adam's bias corrections 1 - beta^step
+};
+
 // Which segment holds row `row`: the last that begins at or before it.
 template <class T>
 MOXIE_FN const ParameterSegment<T>& segment_of(const ParameterSegment<T>* segments, int64_t count, int64_t row) {

@@ -11,7 +11,8 @@ namespace moxie {
 template <class T> struct SgdRows {
   const ParameterSegment<T>* segments;
   int64_t count;
-  T lr, momentum;
+  const StepRates<T>* rates;
+  T momentum;
   const T* grad_scale;
   bool nesterov;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
@@ -19,7 +20,7 @@ template <class T> struct SgdRows {
     if (scale != scale) return;
     const ParameterSegment<T> part = segment_row(segments, count, row);
     T *w = part.value, *m = part.first;
-    const T *g = part.grad, rate = lr * part.lr_scale, decay = part.decay;
+    const T *g = part.grad, rate = rates->lr * part.lr_scale, decay = part.decay;
     if (m == nullptr) {
       team.each(part.numel, [=](int64_t i) { w[i] -= rate * (g[i] * scale + decay * w[i]); });
       renew_copy(team, part);

@@ -38,18 +38,19 @@ template <class T> struct Dropout {
     const int64_t first = row * elementwise_row;
     const T* in = x + first;
     T* out = y + first;
+    const RandomKey drawn = key.resolved();
     const uint32_t threshold = static_cast<uint32_t>(p * 65536 + 0.5);
     const V scale = static_cast<V>(1 / (1 - p));
     const int64_t n = elementwise_count(numel, row);
     branch(accumulate, [=, this](auto add) {
       if constexpr (std::is_same_v<Team, SerialTeam>) {
-        each_half_word_serial(key, static_cast<uint64_t>(first), n, [=](int64_t i, uint32_t bits) {
+        each_half_word_serial(drawn, static_cast<uint64_t>(first), n, [=](int64_t i, uint32_t bits) {
           store(out[i], bits >= threshold ? V(in[i]) * scale : V(0), add);
         });
       } else {  // a block drawn for every element costs less than elements that lie apart
         store_each(team, n, out, add, [=, this](int64_t i) {
           const V kept = V(in[i]) * scale;
-          return half_word(key, static_cast<uint64_t>(first + i)) >= threshold ? kept : V(0);
+          return half_word(drawn, static_cast<uint64_t>(first + i)) >= threshold ? kept : V(0);
         });
       }
     });

@@ -17,9 +17,10 @@ template <Distribution D> struct Fill {
     float* out = y + first;
     const float factor = scale;
     if constexpr (D == Distribution::normal)
-      each_normal(team, key, static_cast<uint64_t>(first), n, [=](int64_t i, float z) { out[i] = factor * z; });
+      each_normal(team, key.resolved(), static_cast<uint64_t>(first), n,
+                  [=](int64_t i, float z) { out[i] = factor * z; });
     else
-      each_uniform(team, key, static_cast<uint64_t>(first), n,
+      each_uniform(team, key.resolved(), static_cast<uint64_t>(first), n,
                    [=](int64_t i, float u) { out[i] = factor * (2 * u - 1); });
   }
 };
@@ -36,7 +37,7 @@ struct FillTruncatedNormal {
     const int64_t first = row * elementwise_row;
     float* out = y + first;
     const float factor = scale, limit = cut;
-    const RandomKey base = key;
+    const RandomKey base = key.resolved();
     team.each(elementwise_count(numel, row), [=](int64_t i) {
       RandomKey attempt = base;
       float z = normal_at(attempt, static_cast<uint64_t>(first + i));
