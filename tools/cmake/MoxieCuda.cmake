@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The CUDA compiler and the toolkit's libraries: cuBLAS, and the headers of cuRAND and CUB. No GPU is needed to build.
+# The CUDA compiler and the toolkit's libraries: cuBLAS, and the headers of cuRAND, CUB and NVTX. No GPU is needed to build.
 set(moxie_least_cuda 12.5)
 set(moxie_cuda_cure "install the CUDA Toolkit ${moxie_least_cuda} or later and set CUDACXX to its nvcc, or build without MOXIE_CUDA")
 
@@ -30,7 +30,7 @@ foreach(target cudart_static cublas cublasLt)
     message(FATAL_ERROR "moxie's CUDA backend needs ${target} of the CUDA Toolkit: ${moxie_cuda_cure}")
   endif()
 endforeach()
-foreach(header curand_kernel.h cub/version.cuh)
+foreach(header curand_kernel.h cub/version.cuh nvtx3/nvToolsExt.h)
   string(MAKE_C_IDENTIFIER "MOXIE_HAVE_${header}" found)
   find_file(${found} ${header} PATHS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES cccl NO_DEFAULT_PATH)
   mark_as_advanced(${found})
