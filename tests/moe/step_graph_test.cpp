@@ -230,7 +230,7 @@ TEST_CASE("what a graph of steps can't repeat is named") {
       message = error.what();
     }
     INFO(message);
-    CHECK(message.find(std::string("Graph: a recording can't have ") + what) == 0);
+    CHECK(message.find(std::string("Graph: a recording can't have ").append(what)) == 0);
     CHECK(!is_recording(device));
     CHECK(!graph.recorded());
   };
