@@ -177,12 +177,11 @@ TEST_CASE("a graph of steps is recorded anew after forget, and works beside step
       nn::to(layer, device);
       nn::AdamW optimizer(nn::parameters(layer));
       nn::StepGraph graph(device, optimizer);
-      const Array x = Array::full({4, 16}, 0.5, {Dtype::f32, device});
-      Array loss;
+      const Array x = Array::full({4, 16}, 0.5, {Dtype::f32, device}), loss = Array::zeros({}, x.options());
       const auto passes = [&] {
         const Tensor y = layer(Tensor(x), {.training = true}), total = sum(y * y);
         total.backward();
-        loss = total.value();
+        loss.copy_from(total.value());  // one place, whoever computes it
       };
       std::vector<double> all;
       for (uint32_t i = 0; i < 12; ++i) {
