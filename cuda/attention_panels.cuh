@@ -59,7 +59,7 @@ MOXIE_DEVICE void begin_product(float (&c)[Columns / 8][4], uint32_t a, int firs
     const uint64_t left = Panels<D, RowsA>::along_columns(a, first_row, panel);
     const uint64_t right = Panels<D, Columns>::along_columns(b, 0, panel);
     MOXIE_UNROLL
-    for (int i = 0; i < 4; ++i) {
+    for (uint64_t i = 0; i < 4; ++i) {
       multiply_warpgroup<Along::depth, Along::depth>(c, left + i * next_products<Along::depth>,
                                                      right + i * next_products<Along::depth>);
     }
@@ -71,7 +71,7 @@ template <int D, int Rows>
 MOXIE_DEVICE void begin_sum(float (&c)[D / 8][4], const uint32_t (&p)[Rows / 16][4], uint32_t b) {
   const uint64_t right = Panels<D, Rows>::along_rows(b);
   MOXIE_UNROLL
-  for (int k = 0; k < Rows / 16; ++k) {
+  for (uint64_t k = 0; k < Rows / 16; ++k) {
     multiply_warpgroup_registers<Along::extent>(c, p[k], right + k * next_products<Along::extent>);
   }
 }

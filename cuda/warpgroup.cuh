@@ -129,7 +129,7 @@ template <int rows_, int cols_, int lag_ = 2> struct WarpgroupMultiply {
     const uint64_t operand_a = describe_operand<along_a>(a + part), operand_b = describe_operand<along_b>(b);
     begin_warpgroup();
     MOXIE_UNROLL
-    for (int i = 0; i < tile_depth / 16; ++i) {
+    for (uint64_t i = 0; i < tile_depth / 16; ++i) {
       multiply_warpgroup<along_a, along_b>(sums.sum[0], operand_a + i * next_products<along_a>,
                                            operand_b + i * next_products<along_b>);
     }

@@ -98,11 +98,11 @@ DEVICE_TEST_CASE("gradients of the smooth load and its loss agree with differenc
   for (const auto& [tokens, experts, top_k] :
        {std::tuple<int64_t, int64_t, int64_t>(1, 2, 1), {5, 4, 1}, {6, 5, 2}, {30, 9, 8}}) {
     INFO(fmt::format("{} {} {}", tokens, experts, top_k));
-    const auto load = [top_k = top_k](std::span<const Tensor> in) {
+    const auto load = [top_k](std::span<const Tensor> in) {
       const Routing routing = noisy_routing(in[0], in[1], top_k);
       return smooth_load(routing.scores, routing.noisy_scores, routing.deviation, top_k);
     };
-    const auto loss = [top_k = top_k](std::span<const Tensor> in) {
+    const auto loss = [top_k](std::span<const Tensor> in) {
       const Routing routing = noisy_routing(in[0], in[1], top_k);
       return load_loss(std::span(&routing, 1));
     };
@@ -110,7 +110,7 @@ DEVICE_TEST_CASE("gradients of the smooth load and its loss agree with differenc
     check_gradients(load, inputs, {.step = 1e-4});
     check_gradients(loss, inputs, {.step = 1e-4});
     // Each input alone.
-    for (const size_t fixed : {0, 1}) {
+    for (const size_t fixed : {size_t{0}, size_t{1}}) {
       std::vector<Tensor> one = inputs;
       one[fixed] = inputs[fixed].detach();
       check_gradients(load, one, {.step = 1e-4});

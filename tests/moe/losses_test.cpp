@@ -26,7 +26,7 @@ Array balanced_scores(int64_t tokens, int64_t experts) {
 DEVICE_TEST_CASE("the balance loss at perfect balance: switch 1, hf top_k") {
   for (const int64_t experts : {1, 4, 7})
     for (int64_t top_k = 1; top_k <= experts; ++top_k)
-      for (const size_t layers : {1, 3}) {
+      for (const size_t layers : {size_t{1}, size_t{3}}) {
         const std::vector<Routing> routings(layers, routing_of(Tensor(balanced_scores(3 * experts, experts)), top_k));
         CHECK(balance_loss(routings).item() == doctest::Approx(1).epsilon(1e-14));
         CHECK(balance_loss(routings, BalanceNormalization::hf).item() ==

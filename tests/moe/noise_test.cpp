@@ -131,7 +131,7 @@ DEVICE_TEST_CASE("a part of a batch draws what it draws in the whole") {
   for (const auto& [first, count] : {std::pair<int64_t, int64_t>(0, 20), {0, 7}, {7, 13}, {19, 1}}) {
     const TokenKey part{at.key, first};
     const Tensor rows(x.rows(first, count)), raws(raw.rows(first, count));
-    const auto same = [first = first, count = count](const Tensor& a, const Tensor& b) {
+    const auto same = [first, count](const Tensor& a, const Tensor& b) {
       return same_bits(a.value(), b.value().rows(first, count));
     };
     CHECK(same(bounded_noise(rows, 0.1, part), bounded_noise(Tensor(x), 0.1, whole)));

@@ -105,11 +105,11 @@ void add_elementwise(Table& table) {
                                                  {"Softplus", softplus}, {"Softsign", softsign},
                                                  {"Sqrt", sqrt},         {"Tan", tan},
                                                  {"Tanh", tanh}};
-  for (const auto& [name, op] : unary) table[name] = [op = op](const Call& call) { return one(op(call.number(0))); };
+  for (const auto& [name, op] : unary) table[name] = [op](const Call& call) { return one(op(call.number(0))); };
 
   const std::pair<const char*, Binary> binary[] = {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}};
   for (const auto& [name, op] : binary)
-    table[name] = [op = op](const Call& call) { return one(op(call.number(0), call.number(1))); };
+    table[name] = [op](const Call& call) { return one(op(call.number(0), call.number(1))); };
   table["Pow"] = [](const Call& call) {
     const Tensor x = call.number(0);
     return one(pow(x, Tensor(call.array(1).to(x.dtype()))));
@@ -126,10 +126,10 @@ void add_elementwise(Table& table) {
                                                             {"Greater", greater},
                                                             {"GreaterOrEqual", greater_equal}};
   for (const auto& [name, op] : comparisons)
-    table[name] = [op = op](const Call& call) -> std::vector<Array> { return {op(call.any(0), call.any(1))}; };
+    table[name] = [op](const Call& call) -> std::vector<Array> { return {op(call.any(0), call.any(1))}; };
   const std::pair<const char*, Logical> logical[] = {{"And", logical_and}, {"Or", logical_or}, {"Xor", logical_xor}};
   for (const auto& [name, op] : logical)
-    table[name] = [op = op](const Call& call) -> std::vector<Array> { return {op(call.array(0), call.array(1))}; };
+    table[name] = [op](const Call& call) -> std::vector<Array> { return {op(call.array(0), call.array(1))}; };
   table["Not"] = [](const Call& call) -> std::vector<Array> { return {logical_not(call.array(0))}; };
   table["IsNaN"] = [](const Call& call) -> std::vector<Array> { return {not_equal(call.any(0), call.any(0))}; };
   table["IsInf"] = is_infinite;

@@ -3,8 +3,9 @@
 add_library(moxie_flags INTERFACE)
 set(moxie_cxx_flags
   -Wall -Wextra -Wshadow -Wconversion
-  # clang reports std::stable_sort's own use of a deprecated function
-  $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>
+  # clang reports std::stable_sort's own use of a deprecated function, and each "omp simd" that it leaves a plain loop,
+  # which depends on the processor
+  $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations -Wno-pass-failed>
   $<$<BOOL:${MOXIE_WERROR}>:-Werror>
   # Faster without giving up what NaN and Inf mean; never -ffast-math.
   -fno-math-errno -fno-trapping-math

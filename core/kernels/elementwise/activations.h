@@ -107,7 +107,7 @@ struct Relu6 {
     const V positive = x < V(0) ? V(0) : x;
     return positive > V(6) ? V(6) : positive;
   }
-  template <class V> static MOXIE_FN V d(V x, V) { return (x > V(0)) & (x < V(6)) ? V(1) : V(0); }
+  template <class V> static MOXIE_FN V d(V x, V) { return ((x > V(0)) & (x < V(6))) ? V(1) : V(0); }
 };
 // x above 0, slope x up to 0; derivative slope at 0
 struct LeakyRelu {
@@ -139,7 +139,7 @@ struct HardSigmoid {
   }
   template <class V> MOXIE_FN V d(V x, V) const {
     const V line = V(slope) * x + V(shift);
-    return (line > V(0)) & (line < V(1)) ? V(slope) : V(0);
+    return ((line > V(0)) & (line < V(1))) ? V(slope) : V(0);
   }
 };
 // x min(max(x / 6 + 1 / 2, 0), 1); derivative 0 up to -3, 1 from 3 on

@@ -33,12 +33,12 @@ struct Div {
 // The larger and the smaller of two numbers, NaN where one is NaN. At a tie each operand gets half of the gradient;
 // next to NaN both get all of it.
 struct Maximum {
-  template <class V> static MOXIE_FN V f(V x, V y) { return (x > y) | (x != x) ? x : y; }
+  template <class V> static MOXIE_FN V f(V x, V y) { return ((x > y) | (x != x)) ? x : y; }
   template <class V> static MOXIE_FN V dx(V x, V y) { return x < y ? V(0) : x == y ? V(0.5) : V(1); }
   template <class V> static MOXIE_FN V dy(V x, V y) { return dx(y, x); }
 };
 struct Minimum {
-  template <class V> static MOXIE_FN V f(V x, V y) { return (x < y) | (x != x) ? x : y; }
+  template <class V> static MOXIE_FN V f(V x, V y) { return ((x < y) | (x != x)) ? x : y; }
   template <class V> static MOXIE_FN V dx(V x, V y) { return x > y ? V(0) : x == y ? V(0.5) : V(1); }
   template <class V> static MOXIE_FN V dy(V x, V y) { return dx(y, x); }
 };

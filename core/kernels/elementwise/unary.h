@@ -87,7 +87,7 @@ struct Clamp {
     const V at_least = x < V(low) ? V(low) : x;
     return at_least > V(high) ? V(high) : at_least;
   }
-  template <class V> MOXIE_FN V d(V x, V) const { return (x >= V(low)) & (x <= V(high)) ? V(1) : V(0); }
+  template <class V> MOXIE_FN V d(V x, V) const { return ((x >= V(low)) & (x <= V(high))) ? V(1) : V(0); }
 };
 
 // Steps, whose derivative is 0 everywhere.
