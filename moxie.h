@@ -18,6 +18,7 @@
 #include "core/graph.h"
 #include "core/launch.h"
 #include "core/parallel.h"
+#include "core/parallel_throwing.h"
 #include "core/philox.h"
 #include "core/reduce.h"
 #include "core/sort.h"

@@ -3,16 +3,14 @@
 #include "core/gemm.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <exception>
 #include <numeric>
 #include <vector>
 
 #include "core/check.h"
 #include "core/gemm_block.h"
 #include "core/launch.h"
-#include "core/parallel.h"
+#include "core/parallel_throwing.h"
 
 namespace moxie {
 namespace {
@@ -67,24 +65,17 @@ Gemm begin_with_bias(Gemm g) {
   return g;
 }
 
-// Runs f(i) for all blocks, `flops` in total, and rethrows the first error outside of the parallel loop.
+// Runs f(i) for all blocks, `flops` in total.
 template <class F> void for_blocks(int64_t count, double flops, F&& f) {
   if (count == 0) return;
   const double per_block = std::max(flops / static_cast<double>(count), 1.0);
   const int64_t per_piece =
       std::max<int64_t>(1, std::min(static_cast<int64_t>(piece_flops / per_block), count / pieces_plenty));
   const int64_t pieces = (count + per_piece - 1) / per_piece;
-  std::exception_ptr error;
-  std::atomic_flag failed;
-  parallel_for_uneven(pieces, flops >= parallel_flops, [&](int64_t piece) {
-    try {
-      const int64_t end = std::min(count, (piece + 1) * per_piece);
-      for (int64_t i = piece * per_piece; i < end; ++i) f(i);
-    } catch (...) {
-      if (!failed.test_and_set()) error = std::current_exception();
-    }
+  parallel_for_throwing(pieces, flops >= parallel_flops, [&](int64_t piece) {
+    const int64_t end = std::min(count, (piece + 1) * per_piece);
+    for (int64_t i = piece * per_piece; i < end; ++i) f(i);
   });
-  if (error) std::rethrow_exception(error);
 }
 
 void check_dtypes(const char* op, Dtype dtype, Dtype out_dtype) {
@@ -298,6 +289,11 @@ void gemm(Device device, const Gemm& g) {
 #else
   throw_built_without_cuda();
 #endif
+}
+
+void gemm_here(const Gemm& g) {
+  check_dtypes("gemm_here", g.dtype, g.out_dtype);
+  gemm_detail::multiply_block(begin_with_bias(g));
 }
 
 void grouped_gemm(Device device, const GroupedGemm& g) {

@@ -33,6 +33,10 @@ struct Gemm {
 // Throws std::logic_error where the description contradicts itself.
 void gemm(Device device, const Gemm& gemm);
 
+// One product in the CPU's memory, uncut and on the calling thread, for loops that cut their own work; `batch` is not
+// looked at. f32 is fastest where C has about 256 x 512 elements at most.
+void gemm_here(const Gemm& gemm);
+
 // C [rows of g, n] = A [rows of g, k] op(B_g) [k, n] for every group g; with accumulate C += ...
 // Rows of A and C are sorted by group: group g has rows [offsets[g], offsets[g + 1]).
 struct GroupedGemm {
