@@ -13,10 +13,10 @@
 namespace moxie {
 namespace {
 
-// Counts every storage once, for the first who claims it.
+// Counts every storage on the device once, for the first who claims it.
 class Count final {
  public:
-  explicit Count(const std::vector<const Node*>& nodes) {
+  Count(const std::vector<const Node*>& nodes, Device device) : device_(device) {
     for (const Node* node : nodes) ++row(node->op).count;
     for (const Node* node : nodes)  // oldest first: who made it comes before who passes it on
       for (const Node::Output& output : node->outputs) {
@@ -43,7 +43,9 @@ class Count final {
     found.op = op;
     return found;
   }
-  int64_t claim(const Storage& storage) { return claimed_.insert(&storage).second ? storage.capacity() : 0; }
+  int64_t claim(const Storage& storage) {
+    return storage.device() == device_ && claimed_.insert(&storage).second ? storage.capacity() : 0;
+  }
 
   void add(const Node& node, const Node::Saved& saved) {
     const int64_t bytes = claim(*saved.array.storage());
@@ -58,6 +60,7 @@ class Count final {
     if (maker == nullptr) ++made.count;
   }
 
+  Device device_;
   std::map<std::string, MemoryReport::Row> rows_;
   std::unordered_set<const Storage*> claimed_;
 };
@@ -65,8 +68,8 @@ class Count final {
 }  // namespace
 
 MemoryReport memory_report(const Tensor& root) {
-  const Count count(detail::nodes_of(root));
-  const MemoryStatistics memory = cpu_memory();
+  const Count count(detail::nodes_of(root), root.device());
+  const MemoryStatistics memory = memory_of(root.device());
   MemoryReport report{.rows = count.rows(),
                       .gradient_bytes = count.gradient_bytes,
                       .live_bytes = memory.live_bytes,

@@ -12,7 +12,8 @@
 namespace moxie {
 
 // All bytes are those that the memory cache took (sizes rounded up, Storage::capacity), so that they add up to what
-// cpu_memory() says. Memory that several arrays share counts once, for the op that made it.
+// memory_of(device) says, where the device is the root's: what lies elsewhere doesn't count. Memory that several arrays
+// share counts once, for the op that made it.
 struct MemoryReport {
   struct Row {
     std::string op;            // "leaf": parameters and other leaves; "constant": inputs without history
@@ -24,9 +25,9 @@ struct MemoryReport {
   std::vector<Row> rows;       // those with most bytes first
   int64_t graph_bytes = 0;     // the sum of the rows
   int64_t gradient_bytes = 0;  // gradients of the graph's leaves, also memory kept for the next ones
-  int64_t other_bytes = 0;     // everything else that lives on the CPU: optimizer state, data, other graphs
-  int64_t live_bytes = 0;      // all of these together, cpu_memory().live_bytes
-  int64_t peak_bytes = 0;      // cpu_memory().peak_bytes: the most at once since reset_peak_memory()
+  int64_t other_bytes = 0;     // everything else that lives there: optimizer state, data, other graphs
+  int64_t live_bytes = 0;      // all of these together, memory_of(device).live_bytes
+  int64_t peak_bytes = 0;      // memory_of(device).peak_bytes: the most at once since reset_peak_memory()
 
   // A table of the rows with shares, and the sums below it.
   std::string to_string() const;

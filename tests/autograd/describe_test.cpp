@@ -8,8 +8,10 @@
 #include "autograd/memory_report.h"
 #include "autograd/ops.h"
 #include "autograd/record.h"
+#include "tests/device.h"
 
 using namespace moxie;
+using namespace moxie::testing;
 
 namespace {
 
@@ -144,4 +146,15 @@ TEST_CASE("memory_report: prints a table") {
   CHECK(contains(text, "exp             1     1.0 MiB         0 B     1.0 MiB"));
   for (const char* name : {"\ngraph ", "\ngradients ", "\nother ", "\nlive ", "\npeak "}) CHECK(contains(text, name));
   CHECK(text == report.to_string());
+}
+
+DEVICE_TEST_CASE("memory_report: what lies on the device of the graph") {
+  const Options options{Dtype::f32, current_device()};
+  const int64_t before = memory_of(options.device).live_bytes;
+  const Tensor x = Tensor::full({64, 64}, 1, options).set_requires_grad();
+  const Tensor elsewhere = Tensor::full({1000}, 1);  // on the CPU
+  const MemoryReport report = memory_report(silu(x));
+  CHECK(report.graph_bytes == 2 * 64 * 64 * 4);
+  if (options.device.is_cuda()) CHECK(report.other_bytes == before);
+  CHECK(report.live_bytes == memory_of(options.device).live_bytes + 64 * 64 * 4);  // the result of silu, which is gone
 }

@@ -120,7 +120,7 @@ class Walkthroughs(unittest.TestCase):
     def test_other_examples(self):
         out, _ = run("moe_layer")
         errors = numbers(r"error (\S+)", out)
-        self.assertLess(errors[-1], 0.2 * errors[0])
+        self.assertLess(errors[-1], 0.3 * errors[0])
         out, _ = run("autograd_tour")
         self.assertIn("gradcheck: fine", out)
         self.assertIn("requires a gradient under NoGrad: false", out)
