@@ -31,13 +31,13 @@ TEST_CASE("many rows and packs on a GPU are the CPU's") {
   MOXIE_NEEDS_CUDA();
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16})
     for (const Shape& shape : {Shape{1500, 264}, Shape{1024, 8}, Shape{2050, 1028}, Shape{1030, 63}}) {
-      INFO(name_of(dtype), " ", fmt::format("{}", shape));
+      INFO(fmt::format("{} {}", name_of(dtype), shape));
       const Tensor cpu = random_tensor(shape, dtype, Device::cpu()), gpu(cpu.value().to(Device::cuda()));
       std::vector<int32_t> targets;
       for (int64_t i = 0; i < shape[0]; ++i) targets.push_back(i % 5 == 2 ? -100 : static_cast<int32_t>(i % shape[1]));
       const Array target = Array::from(targets, {shape[0]});
       check_near(cross_entropy(gpu, target.to(Device::cuda())), cross_entropy(cpu, target), 1e-5);
-      const double rounding = dtype == Dtype::bf16 ? 0.01 : 1e-5;
+      const double rounding = dtype == Dtype::bf16 ? 0.01 : 1e-4;  // of sums, most of which cancels
       check_near(sum(gpu, 1), sum(cpu, 1), rounding);
       check_near(sum(gpu, 0), sum(cpu, 0), rounding);
       check_near(sum(gpu), sum(cpu), rounding);
