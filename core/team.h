@@ -18,6 +18,39 @@
 
 namespace moxie {
 
+namespace detail {
+
+// One of `lanes` partial results by pairs.
+template <int64_t lanes, class Value, class Combine> MOXIE_FN Value fold(Value* lane, Combine combine) {
+  if constexpr (lanes == 1) {
+    return lane[0];
+  } else {
+    constexpr int64_t half = lanes / 2;
+#pragma omp simd
+    for (int64_t l = 0; l < half; ++l) lane[l] = combine(lane[l], lane[half + l]);
+    return fold<half>(lane, combine);
+  }
+}
+
+// f(0) to f(n - 1) combined in 32 lanes, element i in lane i mod 32: vectors of any processor add in the same order,
+// and memory is read from its beginning to its end. Two streams in one page, such as the halves of a row, come in at
+// half the speed: the processor's own prefetching follows one.
+template <class Value, class F, class Combine> MOXIE_FN Value reduce(int64_t n, Value start, F f, Combine combine) {
+  constexpr int64_t lanes = 32;
+  alignas(64) Value lane[lanes];
+  for (int64_t l = 0; l < lanes; ++l) lane[l] = start;
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+#pragma omp simd
+    for (int64_t l = 0; l < lanes; ++l) lane[l] = combine(lane[l], f(i + l));
+  }
+#pragma omp simd
+  for (int64_t l = 0; l < n - i; ++l) lane[l] = combine(lane[l], f(i + l));
+  return fold<lanes>(lane, combine);
+}
+
+}  // namespace detail
+
 struct SerialTeam {
   template <class F> MOXIE_FN void each(int64_t n, F f) const {
 #pragma omp simd
@@ -27,33 +60,14 @@ struct SerialTeam {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) g(i, f(i));
   }
-  // Sums and maxima go through both halves of the row at once: each addition waits for the one before in its half only.
   template <class F> MOXIE_FN auto sum(int64_t n, F f) const {
-    const int64_t half = n / 2;
-    decltype(f(int64_t{0})) low = 0, high = 0;
-#pragma omp simd reduction(+ : low, high)
-    for (int64_t i = 0; i < half; ++i) {
-      low += f(i);
-      high += f(half + i);
-    }
-    if (n % 2 != 0) high += f(n - 1);
-    return low + high;
+    using Value = decltype(f(int64_t{0}));
+    return detail::reduce(n, Value(0), f, [](Value total, Value v) { return total + v; });
   }
   template <class F> MOXIE_FN auto max(int64_t n, F f) const {
     using Value = decltype(f(int64_t{0}));
-    const int64_t half = n / 2;
-    Value low = -std::numeric_limits<Value>::infinity(), high = low;
-#pragma omp simd reduction(max : low, high)
-    for (int64_t i = 0; i < half; ++i) {
-      const Value a = f(i), b = f(half + i);
-      low = a > low ? a : low;
-      high = b > high ? b : high;
-    }
-    if (n % 2 != 0) {
-      const Value last = f(n - 1);
-      high = last > high ? last : high;
-    }
-    return high > low ? high : low;
+    const auto larger = [](Value top, Value v) { return v > top ? v : top; };
+    return detail::reduce(n, -std::numeric_limits<Value>::infinity(), f, larger);
   }
   template <class F> MOXIE_FN int64_t argmax(int64_t n, F f) const {
     int64_t best = n > 0 ? 0 : -1;

@@ -67,6 +67,20 @@ TEST_CASE("SerialTeam: the verbs") {
   team.sync();
 }
 
+TEST_CASE("SerialTeam: sums and maxima of whole and ragged rows take every element once") {
+  const SerialTeam team;
+  int64_t wrong_sums = 0, wrong_maxima = 0;
+  for (int64_t n = 1; n <= 200; ++n) {
+    wrong_sums += team.sum(n, [](int64_t i) { return static_cast<double>(i * i); }) !=
+                  static_cast<double>((n - 1) * n * (2 * n - 1) / 6);
+    for (int64_t top = 0; top < n; ++top)
+      wrong_maxima += team.max(n, [=](int64_t i) { return i == top ? 1.0f : i % 2 == 0 ? -1.0f : quiet_nan; }) != 1.0f;
+  }
+  CHECK(wrong_sums == 0);
+  CHECK(wrong_maxima == 0);
+  CHECK(team.sum(100, [](int64_t) { return 1; }) == 100);
+}
+
 TEST_CASE("SerialTeam: nothing to do") {
   const SerialTeam team;
   const auto value = [](int64_t) { return 1.0f; };
