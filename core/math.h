@@ -52,20 +52,20 @@ MOXIE_FN float power_of_two(int32_t n) { return std::bit_cast<float>((static_cas
 // exp(x) for x in [-104, 40], gradually to zero. Kernels choose the value beyond by a selection afterwards: gcc turns a
 // clamp by a constant before it into several.
 MOXIE_FN float exp_bounded(float x) {
-  constexpr float round_bias = 12582912.0f;
-  const float biased = x * 1.44269504f + round_bias;
-  const float count = biased - round_bias;
+  // The polynomial gives 2^-64 exp(r), so that the other factor, 2^(count + 64), is a normal number where the result
+  // isn't. The bias leaves that factor's exponent in the low bits, and the shift drops all others.
+  constexpr float exponent_bias = 12582912.0f + (127.0f + 64.0f), small = 5.421010862e-20f;
+  const float biased = x * 1.44269504f + exponent_bias;
+  const float count = biased - exponent_bias;
   const float r = (x - count * 0.693359375f) - count * -2.12194440e-4f;
-  float p = 1.381874201e-3f;
-  p = p * r + 8.368721232e-3f;
-  p = p * r + 4.166829214e-2f;
-  p = p * r + 1.666652113e-1f;
-  p = p * r + 4.999999404e-1f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  // 2^(count + 64), a normal number; the shift drops the bits of the bias
-  const float scale = std::bit_cast<float>((std::bit_cast<uint32_t>(biased) << 23) + ((127u + 64u) << 23));
-  return (p * scale) * 5.421010862e-20f;
+  float p = 1.381874201e-3f * small;
+  p = p * r + 8.368721232e-3f * small;
+  p = p * r + 4.166829214e-2f * small;
+  p = p * r + 1.666652113e-1f * small;
+  p = p * r + 4.999999404e-1f * small;
+  p = p * r + small;
+  p = p * r + small;
+  return p * std::bit_cast<float>(std::bit_cast<uint32_t>(biased) << 23);
 }
 
 // log(1 + e) for e in [0, 1], accurate relative to itself.

@@ -22,8 +22,12 @@ template <class T> struct LogSumExp {
     const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
     prefetch(in + cols, cols);
     const V shift = is_finite(top) ? top : V(0);
-    const V total = team.sum(cols, [=](int64_t i) { return math::exp(V(in[i]) - shift); });
-    const V value = shift + math::log(total);
+    // Only an infinity is above the shift. It counts as 1, which keeps a NaN beside it alive, and is added below.
+    const V total = team.sum(cols, [=](int64_t i) {
+      const V below = V(in[i]) - shift;
+      return math::exp_nonpositive(below > V(0) ? V(0) : below);
+    });
+    const V value = (top > shift ? top : shift) + math::log(total);
     team.once([=] {
       out[0] = static_cast<T>(value);
       out_exact[0] = value;
