@@ -175,6 +175,11 @@ inline constexpr int64_t random_group = 16;  // blocks that random_words draws t
 // The random words of the `groups` * 16 blocks from first_block on, in vector registers; words [groups * 64].
 void random_words(RandomKey key, uint64_t first_block, int64_t groups, uint32_t* words);
 
+inline constexpr int64_t mask_blocks = 64;  // blocks that share a piece of a mask
+
+// Word w of block first_block + b in planes[64 w + b]; planes [256].
+void random_planes(RandomKey key, uint64_t first_block, uint32_t* planes);
+
 // f(i, number of element first + i) for every i in [0, n): whole blocks at once, the ragged ends one by one.
 template <class Team, class At, class Block, class F>
 MOXIE_FN void each_random(const Team& team, uint64_t first, int64_t n, At at, Block block, F f) {

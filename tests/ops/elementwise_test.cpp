@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/kernels/random/mask.h"
 #include "tests/ops/harness.h"
 
 using namespace moxie;
@@ -97,8 +98,7 @@ TEST_CASE("dropout") {
                [=](std::span<const Numbers> x) {
                  Numbers y(x[0].shape);
                  for (size_t i = 0; i < y.at.size(); ++i)
-                   y.at[i] =
-                       ((random_bits(key, i / 2) >> (16 * (i % 2))) & 0xFFFF) < p * 65536 ? 0 : x[0].at[i] / (1 - p);
+                   y.at[i] = mask_bits(key, i) < p * 65536 ? 0 : x[0].at[i] / (1 - p);
                  return y;
                },
            .inputs = {{shape, away_from_zero}}});
@@ -110,4 +110,17 @@ TEST_CASE("dropout") {
   CHECK(zeros < 30500);
   CHECK(dropout(ones, 0.3, key).to_vector<float>() == dropped);
   CHECK(dropout(ones, 0.3, {.seed = 5, .stream = 3, .step = 3}).to_vector<float>() != dropped);
+}
+
+TEST_CASE("dropout: what p is rounded to also sets the scale, and never drops everything") {
+  const RandomKey key{.seed = 5, .stream = 3, .step = 2};
+  const Tensor ones = Tensor::full({1 << 20}, 1, {Dtype::f64});
+  const auto largest = [&](double p) {
+    const std::vector<double> y = dropout(ones, p, key).to_vector<double>();
+    return *std::max_element(y.begin(), y.end());
+  };
+  CHECK(largest(0.3) == 65536.0 / (65536 - 19661));
+  CHECK(largest(1.0 / 65536) == 65536.0 / 65535);
+  CHECK(dropout(ones, 1e-9, key).to_vector<double>() == ones.to_vector<double>());
+  CHECK(largest(0.999999) == 65536.0);
 }

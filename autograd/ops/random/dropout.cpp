@@ -10,9 +10,11 @@ Tensor dropout(const Tensor& x, double p, RandomKey key) {
   const OpRange range("dropout");
   check(p >= 0 && p < 1, "dropout: p must be in [0, 1), got {}", p);
   if (p == 0) return x;
+  const DropoutThreshold threshold(p);
   const auto launch = [=](const Array& from, const Array& into, bool accumulate) {
     dispatch_float("dropout", from.dtype(), [&]<class T>(T) {
-      const Dropout<T> kernel{from.data<T>(), into.data<T>(), from.numel(), p, key, accumulate};
+      const auto scale = static_cast<Accumulator<T>>(threshold.scale());
+      const Dropout<T> kernel{from.data<T>(), into.data<T>(), from.numel(), threshold.bits, scale, key, accumulate};
       for_elements(from.device(), kernel, from.numel());
     });
   };
