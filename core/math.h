@@ -261,11 +261,18 @@ struct NormalDouble {
   double density, probability;
 };
 
-// Both within 3e-7 of themselves for |x| <= 2, and 1e-5 down to the smallest float: no cancellation below zero.
+// Both within 3e-7 of themselves for |x| <= 2, and 1e-5 down to the smallest float, on a GPU to the smallest normal
+// one, below which they are 0: no cancellation below zero.
 MOXIE_FN Normal normal(float x) {
   constexpr float inverse_sqrt_2_pi = 0.398942280f;
+  constexpr float far = 14.42f;  // beyond it both are below the smallest float
   // P(-t) = exp(-t^2 / 2) R(t), with the quotient of two polynomials for R
+#ifdef __CUDA_ARCH__
+  float t;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(t) : "f"(abs(x)), "f"(far));
+#else
   const float t = abs(x);
+#endif
   float p = 4.116281867e-3f;
   p = p * t + 4.063306004e-2f;
   p = p * t + 1.832346767e-1f;
@@ -277,13 +284,19 @@ MOXIE_FN Normal normal(float x) {
   q = q * t + 1.202501297f;
   q = q * t + 1.674473763f;
   q = q * t + 1.0f;
-  const bool far = t > 14.42f;  // where both are below the smallest float
 #ifdef __CUDA_ARCH__
-  const float e = __expf(-0.5f * (x * x)), tail = far ? 0.0f : e * __fdividef(p, q);
+  // One instruction each, where the functions with these names also take care of numbers that aren't normal.
+  float e, inverse;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"((-0.5f * 1.44269504f) * (t * t)));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(q));
+  const float tail = e * (p * inverse);
+  const float density = inverse_sqrt_2_pi * e;
 #else
-  const float e = detail::exp_bounded(-0.5f * (x * x)), tail = far ? 0.0f : e * (p / q);
+  const float e = detail::exp_bounded(-0.5f * (x * x));
+  const float tail = t > far ? 0.0f : e * (p / q);
+  const float density = t > far ? 0.0f : inverse_sqrt_2_pi * e;
 #endif
-  return {far ? 0.0f : inverse_sqrt_2_pi * e, x < 0.0f ? tail : 1.0f - tail};
+  return {density, x < 0.0f ? tail : 1.0f - tail};
 }
 MOXIE_FN NormalDouble normal(double x) {
   return {0.39894228040143267794 * ::exp(-0.5 * x * x), 0.5 * ::erfc(-0.70710678118654752440 * x)};
