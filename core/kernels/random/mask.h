@@ -54,26 +54,34 @@ MOXIE_FN void each_mask(const Team& team, RandomKey key, uint64_t first, int64_t
       }
     }
   } else {
-    const int64_t blocks = (n + mask_piece - 1) / mask_piece * apart;
-    team.each(blocks, [=](int64_t block) {
-      const Philox4 words = random_block(key, first / mask_piece * apart + static_cast<uint64_t>(block));
-      const int64_t begin = block / apart * mask_piece + block % apart;
+    const auto blocks = static_cast<uint32_t>((n + mask_piece - 1) / mask_piece) * uint32_t{detail::mask_blocks};
+    const uint64_t first_block = first / mask_piece * apart;
+    const auto draw = [=](int64_t at, auto inside) {
+      const auto block = static_cast<uint32_t>(at);
+      const Philox4 words = random_block(key, first_block + block);
+      const int64_t begin = block / detail::mask_blocks * mask_piece + block % detail::mask_blocks;
       Value values[mask_of_block];
 #ifdef __CUDACC__
 #pragma unroll
 #endif
       for (int number = 0; number < mask_of_block; ++number) {
         const int64_t i = begin + number * apart;
-        if (i < n) values[number] = f(i, mask_bits_of(words, number));
+        if (inside(i)) values[number] = f(i, mask_bits_of(words, number));
       }
 #ifdef __CUDACC__
 #pragma unroll
 #endif
       for (int number = 0; number < mask_of_block; ++number) {
         const int64_t i = begin + number * apart;
-        if (i < n) g(i, values[number]);
+        if (inside(i)) g(i, values[number]);
       }
-    });
+    };
+    // Without a question at every element its loads are asked for at once.
+    if (n % mask_piece == 0) {
+      team.each(blocks, [=](int64_t block) { draw(block, [](int64_t) { return true; }); });
+    } else {
+      team.each(blocks, [=](int64_t block) { draw(block, [=](int64_t i) { return i < n; }); });
+    }
   }
 }
 
