@@ -7,7 +7,7 @@
 
 namespace moxie {
 
-Graph Graph::record(Device device, const std::function<void()>& work) {
+Graph Graph::record(Device device, [[maybe_unused]] const std::function<void()>& work) {
   check(device.is_cuda(), "Graph: only a GPU records, got {}", device.name());
   Graph graph;
 #ifdef MOXIE_CUDA
