@@ -8,8 +8,9 @@
 namespace moxie::cuda {
 
 inline constexpr int transpose_threads = 256;
-inline constexpr int transpose_side = 64;                 // of a tile
-inline constexpr int transpose_row = transpose_side + 1;  // odd, so that neither direction meets one bank
+// The side of a tile: 128 bytes in a line, and 4 bytes for each thread.
+template <class T> inline constexpr int transpose_side = sizeof(T) < 4 ? 64 : 32;
+template <class T> inline constexpr int transpose_row = transpose_side<T> + 1;  // odd: neither direction meets one bank
 
 template <class T> inline constexpr int transpose_pack = sizeof(T) < 4 ? 4 / static_cast<int>(sizeof(T)) : 1;
 
@@ -25,14 +26,14 @@ template <class T> int64_t transpose_tiles(const TransposeCopy<T>& kernel) {
   int64_t tiles = 1;
   for (int i = 0; i < kernel.rank; ++i) {
     const bool is_cut = i == kernel.across || i == kernel.rank - 1;
-    tiles *= is_cut ? (kernel.size[i] + transpose_side - 1) / transpose_side : kernel.size[i];
+    tiles *= is_cut ? (kernel.size[i] + transpose_side<T> - 1) / transpose_side<T> : kernel.size[i];
   }
   return tiles;
 }
 
 // The block's shared memory.
 template <class T> struct TransposeMemory {
-  T values[transpose_side * transpose_row];
+  T values[transpose_side<T> * transpose_row<T>];
   alignas(16) typename TransposeCopy<T>::Place at;
 };
 
@@ -41,10 +42,11 @@ MOXIE_DEVICE void transpose_tile(const TransposeCopy<T>& kernel, int64_t tile, T
   struct alignas(sizeof(T) * Pack) Packed {
     T part[Pack];
   };
-  constexpr int threads_of_line = transpose_side / Pack, lines_at_once = transpose_threads / threads_of_line;
-  constexpr int steps = transpose_side / lines_at_once;
+  constexpr int side = transpose_side<T>, row = transpose_row<T>;
+  constexpr int threads_of_line = side / Pack, lines_at_once = transpose_threads / threads_of_line;
+  constexpr int steps = side / lines_at_once;
   const int line = thread_index() / threads_of_line, column = thread_index() % threads_of_line * Pack;
-  if (thread_index() == 0) memory.at = kernel.place(tile, transpose_side);  // divisions, which one thread does for all
+  if (thread_index() == 0) memory.at = kernel.place(tile, side);  // divisions, which one thread does for all
   sync_threads();
   const auto at = memory.at;
   Packed moved[steps];
@@ -59,7 +61,7 @@ MOXIE_DEVICE void transpose_tile(const TransposeCopy<T>& kernel, int64_t tile, T
     const int i = line + k * lines_at_once;
     if (i >= at.width || column >= at.height) continue;
     MOXIE_UNROLL
-    for (int p = 0; p < Pack; ++p) memory.values[i * transpose_row + column + p] = moved[k].part[p];
+    for (int p = 0; p < Pack; ++p) memory.values[i * row + column + p] = moved[k].part[p];
   }
   sync_threads();
   MOXIE_UNROLL
@@ -68,7 +70,7 @@ MOXIE_DEVICE void transpose_tile(const TransposeCopy<T>& kernel, int64_t tile, T
     if (j >= at.height || column >= at.width) continue;
     Packed packed;
     MOXIE_UNROLL
-    for (int p = 0; p < Pack; ++p) packed.part[p] = memory.values[(column + p) * transpose_row + j];
+    for (int p = 0; p < Pack; ++p) packed.part[p] = memory.values[(column + p) * row + j];
     *reinterpret_cast<Packed*>(kernel.y + at.to + j * at.apart + column) = packed;
   }
   sync_threads();
