@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "core/parallel.h"
+#include "core/storage.h"
+#include "nn/train/memory.h"
 #include "nn/train/progress.h"
 
 namespace moxie::train_lm {
@@ -68,6 +70,22 @@ double optimizer_bytes(const Configuration& c) {
   }
 }
 
+// Bytes of all arrays, in use or kept for reuse, after passes forward and backward over `batch` sequences.
+double bytes_of_passes(const Run& run, int64_t batch) {
+  const Configuration& c = run.configuration;
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < batch * c.context; ++i)
+    tokens.push_back(static_cast<int32_t>(i * i * 31 % c.model.vocabulary));
+  const Array text = Array::from(tokens, {batch, c.context});
+  release_cached_memory();
+  for (int pass = 0; pass < 2; ++pass)  // the second finds gradients
+    run.model.losses(text, text, {.training = true, .dtype = c.dtype, .seed = c.seed})
+        .total(run.model.options, c.micro_batches)
+        .backward();
+  nn::clear_grads(run.model);
+  return static_cast<double>(cpu_memory().reserved_bytes);
+}
+
 std::string words_of_device(Device device) {
   return device.is_cpu() ? fmt::format("{} {}", threads(), threads() == 1 ? "thread" : "threads") : device.name();
 }
@@ -86,33 +104,21 @@ ModelSize size_of(const moe::LanguageModel& model) {
 
 MemoryEstimate estimate_memory(const Run& run) {
   const Configuration& c = run.configuration;
-  const moe::LanguageModelOptions& m = c.model;
   const auto numbers = static_cast<double>(nn::count(run.model));
-  const double element = static_cast<double>(size_of(c.dtype));
-  const auto tokens = static_cast<double>(c.tokens_per_step() / c.micro_batches);
-  const auto width = static_cast<double>(m.width), heads = static_cast<double>(m.heads);
-  const double kv_share = m.kv_heads > 0 ? static_cast<double>(m.kv_heads) / heads : 1;
-  // Attention: two norms, q, k, v before and after the rotation, its result, its projection, two residual sums.
-  const double head_width = m.head_dim > 0 ? heads * static_cast<double>(m.head_dim) : width;
-  const double attention = 5 * width + head_width * (1 + 2 * (1 + 2 * kv_share));
-  const auto rows = static_cast<double>(m.moe.router.top_k), hidden = static_cast<double>(m.moe.hidden);
-  const double up = static_cast<double>(projection_width(m.moe.activation, 1)) * hidden;
-  const double sparse = rows * (2 * width + up + hidden) + width + 4 * static_cast<double>(m.moe.router.experts);
-  const double dense_hidden =
-      static_cast<double>(m.dense_hidden > 0 ? m.dense_hidden : m.moe.router.top_k * m.moe.hidden);
-  const double dense = width + (up / std::max(hidden, 1.0) + 1) * dense_hidden;
-  const auto dense_layers = static_cast<double>(m.dense_layers),
-             moe_layers = static_cast<double>(m.layers) - dense_layers;
-  double blocks = static_cast<double>(m.layers) * attention + dense_layers * dense + moe_layers * sparse;
-  if (m.recompute)
-    blocks = static_cast<double>(m.layers) * width + attention +
-             std::max(dense_layers > 0 ? dense : 0, moe_layers > 0 ? sparse : 0);
-  const double logits = 3 * static_cast<double>(m.vocabulary);
-  return {.parameters = numbers * (c.dtype == Dtype::bf16 ? 6 : 4),
-          .gradients = numbers * 4,
-          .optimizer = numbers * optimizer_bytes(c),
-          .activations = tokens * element * (blocks + logits + 4 * width),
-          .data = static_cast<double>(run.data.bytes())};
+  const int64_t batch = c.batch / c.micro_batches, large = std::min<int64_t>(batch, 4),
+                small = std::min<int64_t>(batch, 2);
+  const double of_small = bytes_of_passes(run, small),
+               of_large = large > small ? bytes_of_passes(run, large) : of_small;
+  const double rest = static_cast<double>(train::resident_bytes()) - of_large;
+  const double each = large > small ? (of_large - of_small) / static_cast<double>(large - small) : 0;
+  MemoryEstimate estimate{.parameters = numbers * (c.dtype == Dtype::bf16 ? 6 : 4),
+                          .gradients = numbers * 4,
+                          .optimizer = numbers * optimizer_bytes(c),
+                          .activations = of_large + each * static_cast<double>(batch - large),
+                          .rest = std::max(rest, 0.0)};
+  estimate.activations -= estimate.parameters + estimate.gradients + estimate.optimizer;
+  release_cached_memory();
+  return estimate;
 }
 
 std::string describe(const Run& run) {
@@ -150,10 +156,10 @@ std::string describe_plan(const Run& run) {
                    c.steps > 0 ? fmt::format("; the run is {:.2f} epochs", static_cast<double>(c.steps) / epoch) : ""));
   line("validation", fmt::format("{} windows of {} bytes in {} bytes", run.data.validation_windows(c.context),
                                  c.context, run.data.validation_bytes()));
-  line("memory", fmt::format("about {}: parameters {}, gradients {}, optimizer {}, activations {}, text {}",
+  line("memory", fmt::format("about {}: parameters {}, gradients {}, optimizer {}, activations {}, program and text {}",
                              train::format_bytes(memory.total()), train::format_bytes(memory.parameters),
                              train::format_bytes(memory.gradients), train::format_bytes(memory.optimizer),
-                             train::format_bytes(memory.activations), train::format_bytes(memory.data)));
+                             train::format_bytes(memory.activations), train::format_bytes(memory.rest)));
   if (c.steps > 0) {
     const double flops = moe::training_flops(c.model, c.tokens_per_step(), c.context) * static_cast<double>(c.steps);
     line("in all", fmt::format("{} tokens, {:.3g} FLOP", c.steps * c.tokens_per_step(), flops));

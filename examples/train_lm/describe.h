@@ -14,10 +14,12 @@ struct ModelSize {
 ModelSize size_of(const moe::LanguageModel& model);
 
 struct MemoryEstimate {
-  double parameters = 0, gradients = 0, optimizer = 0, activations = 0, data = 0;  // bytes
-  double total() const { return parameters + gradients + optimizer + activations + data; }
+  double parameters = 0, gradients = 0, optimizer = 0, activations = 0, rest = 0;  // bytes
+  double total() const { return parameters + gradients + optimizer + activations + rest; }
 };
-// What training will take, from the sizes alone. Activations are those of one micro-batch, within about a third.
+// What training will take on the CPU: measured with passes over a few sequences, since it grows in proportion to a
+// micro-batch's, and clears the gradients. The peak of a run is within a tenth of the total; with recomputation
+// one of `tiny` was a fifth above it.
 MemoryEstimate estimate_memory(const Run& run);
 
 // Data, model, router, losses, optimizer and batches, one line each.
