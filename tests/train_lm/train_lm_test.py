@@ -362,8 +362,7 @@ class Programs(unittest.TestCase):
         for words in ("2 steps of", "linear, backward", "erc_loss", "AdamW", "data", "share"):
             self.assertIn(words, out)
         names = {event["name"] for event in json.loads((folder / "trace.json").read_text())["traceEvents"]}
-        experts = {"expert_ffn", "expert_ffn, backward"} if DEVICE == "cpu" else {"dispatch", "combine, backward"}
-        self.assertLessEqual(experts, names)
+        self.assertIn("expert_ffn, backward" if DEVICE == "cpu" else "combine, backward", names)
         self.assertFalse((folder / "checkpoint.safetensors").exists())
 
     # sample_lm
