@@ -48,7 +48,7 @@ template <class T> struct LogSumExpBackward {
     const T* in = x + row * cols;
     T* out = dx + row * cols;
     const V upstream = V(dy[row]), total = exact[row];
-    const V shift = is_finite(total) || total != total ? total : V(0);
+    const V shift = total < V(0) && !is_finite(total) ? V(0) : total;
     const int64_t n = cols;
     branch(accumulate, [=](auto add) {
       team.each(n, [=](int64_t i) { store(out[i], upstream * math::exp(V(in[i]) - shift), add); });
