@@ -72,6 +72,12 @@ std::shared_ptr<Node> Node::leaf(const Array& value) {
   return node;
 }
 
+bool Grads::needs(size_t i) const {
+  check(i < node_.inputs.size(), "{}: the rule asks for input {} of {}; the first is 0", node_.op, i,
+        node_.inputs.size());
+  return node_.inputs[i].node != nullptr;
+}
+
 const Node::Edge& Grads::edge(size_t i) const {
   check(needs(i), "{}: input {} of {} needs no gradient; the rule has to ask needs() first", node_.op, i,
         node_.inputs.size());

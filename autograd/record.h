@@ -83,8 +83,9 @@ class Grads final {
     template <class T> T* data() const { return array.data<T>(); }
   };
 
-  // Whether input i wants a gradient at all; the other calls throw std::invalid_argument where it doesn't.
-  bool needs(size_t i) const { return i < node_.inputs.size() && node_.inputs[i].node != nullptr; }
+  // Whether input i wants a gradient at all; the other calls throw std::invalid_argument where it doesn't. All throw it
+  // where there is no input i.
+  bool needs(size_t i) const;
   // In input i's own dtype.
   Target into(size_t i);
   // In the dtype in which the gradient is kept, which is f32 for the bf16 copy of a parameter: for rules that can write

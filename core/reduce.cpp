@@ -7,6 +7,7 @@
 namespace moxie {
 
 Array reduce_sum(const Array& x, int64_t outer, int64_t n, int64_t inner) {
+  check_internal(x.numel() == outer * n * inner, "reduce_sum: {} is not {} x {} x {}", x.shape(), outer, n, inner);
   const int64_t chunk = inner == 1 ? 4096 : lines_of_chunk(x.device());
   const int64_t chunks = n <= chunk ? 1 : (n + chunk - 1) / chunk;
   const Array y = Array::empty({outer, chunks, inner}, {statistics_dtype(x.dtype()), x.device()});

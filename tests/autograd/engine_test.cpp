@@ -242,8 +242,9 @@ TEST_CASE("record: wrong rules are told") {
                        "mine: input 1 of 2 needs no gradient; the rule has to ask needs() first",
                        std::invalid_argument);
   CHECK_THROWS_WITH_AS(run([](auto dy, Grads& grads) { grads.give(2, dy[0]); }),
-                       "mine: input 2 of 2 needs no gradient; the rule has to ask needs() first",
-                       std::invalid_argument);
+                       "mine: the rule asks for input 2 of 2; the first is 0", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(run([](auto, Grads& grads) { grads.needs(2); }),
+                       "mine: the rule asks for input 2 of 2; the first is 0", std::invalid_argument);
   CHECK_FALSE(x.grad().defined());
 }
 
