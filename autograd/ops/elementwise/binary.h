@@ -35,14 +35,16 @@ template <class Op, BinaryPart part>
 void operand_gradient(Grads& grads, size_t i, const Array& x, const Array& y, const Array& dz, const Shape& shape) {
   if (!grads.needs(i)) return;
   constexpr bool passes_through = std::is_same_v<Op, Add> || (std::is_same_v<Op, Sub> && part == BinaryPart::dx);
-  if constexpr (passes_through) return grads.give(i, sum_to(dz, shape));
-  if (shape == dz.shape()) {
+  if constexpr (passes_through) {
+    grads.give(i, sum_to(dz, shape));
+  } else if (shape == dz.shape()) {
     const Grads::Target target = grads.into(i);
-    return launch_binary<Op, part>(x, y, dz, target.array, target.accumulate);
+    launch_binary<Op, part>(x, y, dz, target.array, target.accumulate);
+  } else {
+    const Array full = Array::empty(dz.shape(), {statistics_dtype(dz.dtype()), dz.device()});
+    launch_binary<Op, part>(x, y, dz, full, false);
+    grads.give(i, sum_to(full, shape));
   }
-  const Array full = Array::empty(dz.shape(), {statistics_dtype(dz.dtype()), dz.device()});
-  launch_binary<Op, part>(x, y, dz, full, false);
-  grads.give(i, sum_to(full, shape));
 }
 
 template <class Op> Tensor binary(const char* op, const Tensor& x, const Tensor& y) {

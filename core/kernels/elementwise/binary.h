@@ -9,15 +9,12 @@
 
 namespace moxie {
 
-// f(x, y) and the derivatives of f by x and by y.
+// f(x, y) and the derivatives of f by x and by y, where they are not 1.
 struct Add {
   template <class V> static MOXIE_FN V f(V x, V y) { return x + y; }
-  template <class V> static MOXIE_FN V dx(V, V) { return V(1); }
-  template <class V> static MOXIE_FN V dy(V, V) { return V(1); }
 };
 struct Sub {
   template <class V> static MOXIE_FN V f(V x, V y) { return x - y; }
-  template <class V> static MOXIE_FN V dx(V, V) { return V(1); }
   template <class V> static MOXIE_FN V dy(V, V) { return V(-1); }
 };
 struct Mul {

@@ -68,7 +68,7 @@ template <class T> struct CrossEntropyBackward {
     T* out = dx + row * cols;
     const int32_t target = targets[row];
     const bool counts = target != ignored;
-    const V scale = counts ? *dloss / *count : V(0), shift = lse[row];
+    const V scale = *dloss / *count, shift = lse[row];
     const int64_t n = cols;
     branch(accumulate, [=](auto add) {
       store_each(team, n, out, add, [=](int64_t i) {

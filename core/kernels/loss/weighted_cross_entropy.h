@@ -71,7 +71,7 @@ template <class T> struct WeightedCrossEntropyBackward {
     const int32_t target = targets[row];
     const bool counts = target != ignored;
     const V weight = !counts ? V(0) : w != nullptr ? w[target] : V(1);
-    const V upstream = counts ? dloss[per_row ? row : 0] / (count != nullptr ? *count : V(1)) : V(0);
+    const V upstream = dloss[per_row ? row : 0] / (count != nullptr ? *count : V(1));
     const V wanted = (V(1) - smoothing) * weight, each = smoothing / V(n), shift = lse[row];
     const V all = wanted + each * *weight_total;
     const bool add_to = accumulate;

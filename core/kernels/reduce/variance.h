@@ -54,17 +54,18 @@ template <class T> struct VarianceBackward {
   bool accumulate;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
     const int64_t outer = row / chunks, first = row % chunks * chunk, last = first + chunk < n ? first + chunk : n;
-    const int64_t cols = inner == 1 ? last - first : inner, step = inner == 1 ? 0 : 1;
+    const int64_t cols = inner == 1 ? last - first : inner;
     const T *in = x + (outer * n + first) * inner, *g = dy + outer * inner;
     const V *center = mean + outer * inner, *deviation = root == nullptr ? nullptr : root + outer * inner;
     T* out = dx + (outer * n + first) * inner;
     const V factor = scale;
+    const bool one_line = inner == 1;
     const auto slope = [=](int64_t i) {
       if (deviation == nullptr) return factor * V(g[i]);
       return deviation[i] == V(0) ? V(0) : factor * V(g[i]) / (V(2) * deviation[i]);
     };
     branch(accumulate, [=](auto add) {
-      if (step == 0) {
+      if (one_line) {
         const V one_slope = slope(0), middle = center[0];
         team.each(cols, [=](int64_t i) { store(out[i], one_slope * (V(in[i]) - middle), add); });
       } else {
