@@ -111,3 +111,84 @@ TEST_CASE("attention: NaN and inf reach nobody beyond a window or behind a mask"
     }
   }
 }
+
+// Keys behind a mask and queries that see nothing may hold anything, as padding does: all else is as in plain loops
+// over the pairs that see each other. Nearly all keys are in blocks with padding, whose products are made pair by pair.
+template <class T>
+static void compare_with_bad_padding(AttentionShape shape, double tolerance, double gradient_tolerance) {
+  using C = Accumulator<T>;
+  CAPTURE(describe(shape));
+  for (const C bad : {std::numeric_limits<C>::quiet_NaN(), std::numeric_limits<C>::infinity()}) {
+    CAPTURE(bad);
+    AttentionCase<T> c(shape);
+    const int64_t rows = c.mask_batches() * c.mask_heads() * shape.q_length;
+    const auto bad_key = [](int64_t key) { return key % 50 == 7; };
+    const auto bad_query = [](int64_t query) { return query % 60 == 5; };
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t key = 0; key < shape.k_length; ++key)
+        if (bad_key(key) || bad_query(row % shape.q_length))
+          c.mask[static_cast<size_t>(row * shape.k_length + key)] = 0;
+    for (int64_t b = 0; b < shape.batch; ++b) {
+      for (int64_t g = 0; g < shape.kv_heads; ++g) {
+        for (int64_t key = 0; key < shape.k_length; ++key) {
+          if (!bad_key(key)) continue;
+          c.qkv[static_cast<size_t>(c.k_index(b, key, g, shape.head_dim - 1))] = static_cast<T>(bad);
+          c.qkv[static_cast<size_t>(c.v_index(b, key, g, 0))] = static_cast<T>(bad);
+        }
+      }
+      for (int64_t h = 0; h < shape.heads; ++h) {
+        for (int64_t query = 0; query < shape.q_length; ++query) {
+          if (!bad_query(query)) continue;
+          c.qkv[static_cast<size_t>(c.q_index(b, query, h, 0))] = static_cast<T>(bad);
+          c.dout[static_cast<size_t>(c.out_index(b, query, h, shape.head_dim - 1))] = static_cast<T>(bad);
+        }
+      }
+    }
+    c.forward();
+    c.backward();
+    const AttentionReference<T> r = reference(c);
+    CHECK(difference(c.out, r.out) <= tolerance);
+    CHECK(difference(c.gradients, r.gradients) <= gradient_tolerance);
+  }
+}
+
+TEST_CASE("attention: what bad numbers in padding can't reach is exact") {
+  for (const int64_t head_dim : {16, 20}) {
+    for (const bool packed : {false, true}) {
+      for (const AttentionShape& shape :
+           {AttentionShape{2, 4, 2, 150, 150, head_dim, true, packed, 40, 0, AttentionShape::full_mask},
+            AttentionShape{2, 2, 2, 70, 70, head_dim, false, packed, 0, 2, AttentionShape::shared_mask}}) {
+        compare_with_bad_padding<double>(shape, 1e-13, 1e-12);
+        compare_with_bad_padding<float>(shape, 4e-6, 4e-5);
+        compare_with_bad_padding<bf16>(shape, 0.02, 0.15);
+      }
+    }
+  }
+}
+
+// Its weights are all 0. Only the key's component that meets the infinity gets 0 * inf.
+TEST_CASE("attention: a query whose scores are all minus infinity is as one that sees nothing") {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  const int64_t keys = 100, head_dim = 20, at = 70;
+  const AttentionShape shape{1, 1, 1, keys, keys, head_dim, true, false, 0, 0, AttentionShape::shared_mask};
+  AttentionCase<float> far(shape), blind(shape);
+  for (AttentionCase<float>* c : {&far, &blind}) {
+    std::fill(c->mask.begin(), c->mask.end(), uint8_t{1});
+    for (int64_t key = 0; key < keys; ++key) c->qkv[static_cast<size_t>(c->k_index(0, key, 0, 0))] = 1;
+  }
+  far.qkv[static_cast<size_t>(far.q_index(0, at, 0, 0))] = -infinity;
+  std::fill_n(blind.mask.begin() + at * keys, keys, uint8_t{0});
+  for (AttentionCase<float>* c : {&far, &blind}) {
+    c->forward();
+    c->backward();
+  }
+  CHECK(far.lse[at] == -infinity);
+  CHECK(far.out[static_cast<size_t>(far.out_index(0, at, 0, 3))] == 0);
+  CHECK(difference(far.out, blind.out) < 1e-6);
+  for (int64_t key = 0; key <= at; ++key) {
+    float& met = far.gradients[static_cast<size_t>(far.k_index(0, key, 0, 0))];
+    CHECK(std::isnan(met));
+    met = blind.gradients[static_cast<size_t>(far.k_index(0, key, 0, 0))];
+  }
+  CHECK(difference(far.gradients, blind.gradients) < 1e-6);
+}

@@ -83,6 +83,15 @@ DEVICE_TEST_CASE("choose_experts: gradients") {
     }
 }
 
+DEVICE_TEST_CASE("choose_experts: the bias alone gets the gradient that it gets beside the scores") {
+  const Array scores = random({6, 5}, 2), cotangent = random({6, 2}, 4);
+  const Tensor weighed = leaf(scores), beside = leaf(random({5}, 3)), alone = leaf(random({5}, 3));
+  choose_experts(weighed, weighed, beside, 2, false).weights.backward(cotangent);
+  choose_experts(Tensor(scores), Tensor(scores), alone, 2, false).weights.backward(cotangent);
+  CHECK_FALSE(all_zero(alone.grad()));
+  CHECK(same_bits(alone.grad(), beside.grad()));
+}
+
 DEVICE_TEST_CASE("choose_experts: errors") {
   const auto zeros = [](const Shape& shape, Dtype dtype = Dtype::f32) {
     return Tensor::zeros(shape, {dtype, current_device()});

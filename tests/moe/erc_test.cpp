@@ -2,6 +2,7 @@
 // The ERC loss against the paper's pseudocode in PyTorch, against plain loops, and against differences.
 #include "moe/erc.h"
 
+#include "core/storage.h"
 #include "moe/layer.h"
 #include "tests/moe/support.h"
 
@@ -111,6 +112,7 @@ DEVICE_TEST_CASE("gradients of the ERC loss agree with differences, delta and ac
 
 DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
   const Array router = random({19, 10}, 4), gate = random({19, 24, 10}, 5), delta = erc_noise(router, {.seed = 6});
+  poison_new_memory(true);  // nothing that was not written is read
   const Result whole = run(router, gate, 13, delta, 1);
   const int64_t one_expert = 19 * 13 * 8;
   // Some experts at a time, one, a part of one's rows, one row, and less than that.
@@ -130,6 +132,7 @@ DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
     CHECK(difference(pieces.dgate, whole.dgate) < 1e-12);
     CHECK(difference(erc_matrix(router, gate, 13, delta, bytes), erc_matrix(router, gate, 13, delta)) < 1e-14);
   }
+  poison_new_memory(false);
 }
 
 DEVICE_TEST_CASE("the noise bound equals Eq. 4 in plain loops") {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The smooth load of noisy top-k and the loss on it: plain loops, chance, balance, differences.
 #include "core/storage.h"
+#include "core/team.h"
+#include "moe/kernels/load.h"
 #include "moe/losses.h"
 #include "moe/router.h"
+#include "tests/guarded.h"
 #include "tests/moe/support.h"
 
 namespace moxie::moe {
@@ -132,6 +135,30 @@ DEVICE_TEST_CASE("a deviation of nearly 0 overflows nothing") {
   const double slope = std::exp(-0.005) / std::sqrt(2 * std::acos(-1.0)) * 0.1 / 1e-6;
   CHECK(least.grad().to_vector<double>()[0] == doctest::Approx(slope).epsilon(1e-6));
   CHECK(least.grad().to_vector<double>()[1] == doctest::Approx(-2 * slope).epsilon(1e-6));
+}
+
+TEST_CASE("the gradient of the smooth load stays within its memory") {
+  const Numbers scores = random({3, 4}, 1).to_vector<double>(), ones(12, 1), best{2, 1, 0, 2, 1, 0, 2, 1, 0};
+  const Guarded<double> z(scores), noisy(scores), deviation(ones), thresholds(best), dload(Numbers(4, 1)), dz(ones),
+      ddeviation(ones), dbest(best);
+  const LoadProbabilityBackward<double> kernel{z.data(),
+                                               noisy.data(),
+                                               deviation.data(),
+                                               thresholds.data(),
+                                               dload.data(),
+                                               dz.data(),
+                                               ddeviation.data(),
+                                               dbest.data(),
+                                               4,
+                                               2,
+                                               1.0};
+  for (int64_t token = 0; token < 3; ++token) kernel(SerialTeam{}, token);
+  for (size_t token = 0; token < 3; ++token) {
+    CHECK(dbest.values()[3 * token] == 0);  // the best is nobody's threshold
+    double all = dbest.values()[3 * token + 1] + dbest.values()[3 * token + 2];
+    for (size_t e = 0; e < 4; ++e) all += dz.values()[4 * token + e];
+    CHECK(std::abs(all) < 1e-15);  // who moves together with all thresholds changes nothing
+  }
 }
 
 DEVICE_TEST_CASE("the load loss of nothing is 0") {

@@ -125,6 +125,17 @@ DEVICE_TEST_CASE("gradients of noise agree with differences, the draws held fixe
   }
 }
 
+DEVICE_TEST_CASE("learned noise gives every place the gradient of its own draw, however many there are") {
+  const Array raw = random({600, 16}, 2, 2), dy = random({600, 16}, 3);
+  const Tensor in = leaf(raw);
+  learned_noise(Tensor(random({600, 16}, 1)), in, 0.3, at).backward(dy);
+  const Numbers r = raw.to_vector<double>();
+  const Array wanted = expected(dy, [&](double g, uint64_t n, size_t i) {
+    return g * 0.3 / (1 + std::exp(-r[i])) * static_cast<double>(normal_at(at.key, n));
+  });
+  CHECK(difference(in.grad(), wanted) < 3e-7);
+}
+
 DEVICE_TEST_CASE("a part of a batch draws what it draws in the whole") {
   const Array x = random({20, 6}, 1, 1, Dtype::f32), raw = random({20, 6}, 2, 1, Dtype::f32);
   const TokenKey whole{at.key, 0};

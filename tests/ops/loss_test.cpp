@@ -281,6 +281,11 @@ TEST_CASE("binary_cross_entropy") {
   CHECK(loss.to_vector<float>() == std::vector<float>{0, 0, 100, 100});
   loss.backward(Array::full({4}, 1));
   CHECK(x.grad().to_vector<float>() == std::vector<float>{0, 0, -1e12f, 1e12f});
+  // The bound on the divisor is where it is said to be: the derivative for y = 1 is -1 / x down to x = 1e-12.
+  const Tensor small = Tensor(Array::from(std::vector<double>{1.5e-12, 0.75e-12}, {2})).set_requires_grad();
+  binary_cross_entropy(small, Tensor(Array::full({2}, 1, {Dtype::f64})), Reduction::sum).backward();
+  CHECK(small.grad().to_vector<double>()[0] == doctest::Approx(-1 / 1.5e-12).epsilon(1e-9));
+  CHECK(small.grad().to_vector<double>()[1] == doctest::Approx(-1e12).epsilon(1e-9));
 }
 
 TEST_CASE("kl_divergence") {

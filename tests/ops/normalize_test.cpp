@@ -207,4 +207,9 @@ TEST_CASE("l2_norm") {
   CHECK(y.to_vector<float>() == std::vector<float>{1, 6});
   y.backward(Array::full({2}, 10));
   CHECK(x.grad().to_vector<float>() == std::vector<float>{0, 0, 6, 8});  // nothing where |x| = 0
+  // nor where it is too small to be more
+  const Tensor tiny = Tensor::from({1e-30f, -1e-30f}, {1, 2}).set_requires_grad();
+  CHECK(l2_norm(tiny, 0).item() == 0);
+  l2_norm(tiny, 0).backward(Array::full({1}, 10));
+  CHECK(tiny.grad().to_vector<float>() == std::vector<float>{0, 0});
 }

@@ -6,6 +6,7 @@
 
 #include "core/kernels/reduce/product.h"
 #include "core/thread_team.h"
+#include "tests/guarded.h"
 #include "tests/ops/reduce.h"
 
 using namespace moxie;
@@ -112,6 +113,19 @@ TEST_CASE("prod on a team of several threads") {
   }
 }
 
+TEST_CASE("prod: the gradient of columns in several strips stays within its memory") {
+  const int64_t n = 2, inner = 1536;  // whole pages of doubles, so that both ends are guarded
+  std::vector<double> values(static_cast<size_t>(n * inner)), ones(static_cast<size_t>(inner), 1), wanted;
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(1 + i % 5);
+  for (size_t i = 0; i < values.size(); ++i) wanted.push_back(values[(i + ones.size()) % values.size()]);
+  const Guarded<double> x(values), dy(ones), dx(values), later(values), earlier(ones);
+  const ProductWalk walk{n, inner};
+  for (int64_t row = 0; row < walk.strips(); ++row)
+    ProductBackward<double>{x.data(), dy.data(), dx.data(), later.data(), earlier.data(), walk, false}(SerialTeam{},
+                                                                                                       row);
+  CHECK(std::equal(wanted.begin(), wanted.end(), dx.values().begin()));
+}
+
 TEST_CASE("var and standard_deviation") {
   run_reduction(
       "var", [](const Tensor& x, int64_t dim, bool keep) { return var(x, dim, {.keep = keep}); },
@@ -148,6 +162,12 @@ TEST_CASE("var: far from zero, and standard_deviation of equal numbers") {
     y.backward(Array::full(y.shape(), 1));
     CHECK(x.grad().to_vector<double>() == std::vector<double>(static_cast<size_t>(x.numel()), 0));
   }
+  // nor has a deviation a gradient that is too small to be more than 0
+  const Tensor tiny = Tensor::from({1e-30f, -1e-30f}, {2}).set_requires_grad();
+  const Tensor none = standard_deviation(tiny, 0);
+  CHECK(none.item() == 0);
+  none.backward();
+  CHECK(tiny.grad().to_vector<float>() == std::vector<float>{0, 0});
 }
 
 TEST_CASE("cumsum") {
