@@ -21,6 +21,7 @@ from repository import Repository  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SEPARATOR = " ## "
+KILLED = ("test", "crash", "time")
 
 
 def read_equivalent(path):
@@ -57,17 +58,22 @@ def spread(mutants, count):
 
 
 def table(mutants, fates, reasons):
-    files = {}
+    """By folder: mutants of each kind, and how they ended."""
+    columns = ("sign", "factor", "index", "bound", "test", "crash", "time", "equivalent", "survived")
+    rows = {}
     for mutant in mutants:
-        row = files.setdefault(mutant.path, [0, 0, 0, 0])
         fate = fates[mutant.number]
-        row[0] += 1
-        row[1] += fate in ("test", "crash", "time")
-        row[2] += fate not in ("test", "crash", "time") and mutant.key in reasons
-        row[3] += fate not in ("test", "crash", "time") and mutant.key not in reasons
-    files["all"] = [sum(row[i] for row in files.values()) for i in range(4)]
-    lines = ["| file | mutants | killed | equivalent | survived |", "|---|---:|---:|---:|---:|"]
-    return lines + [f"| `{path}` | " + " | ".join(map(str, row)) + " |" for path, row in files.items()]
+        if fate not in KILLED:
+            fate = "equivalent" if mutant.key in reasons else "survived"
+        for name in (os.path.dirname(mutant.path), "all"):
+            row = rows.setdefault(name, dict.fromkeys(columns, 0))
+            row[mutant.kind] += 1
+            row[fate] += 1
+    rows["all"] = rows.pop("all")
+    lines = ["| folder | mutants | " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) + 1)]
+    for name, row in rows.items():
+        lines.append(f"| `{name}` | {sum(row[kind] for kind in columns[:4])} | " + " | ".join(map(str, row.values())) + " |")
+    return lines
 
 
 def main():
@@ -110,7 +116,7 @@ def main():
         if fate in ("survived", "unreached") and mutant.key not in reasons:
             problems.append(f"{mutant.path}:{mutant.line}: {mutant.change} {fate}: {mutant.key}")
             print(problems[-1], flush=True)
-        elif fate in ("test", "crash", "time") and mutant.key in reasons:
+        elif fate in KILLED and mutant.key in reasons:
             problems.append(f"mutants_equivalent.txt: a test kills it, remove the line: {mutant.key}")
             print(problems[-1], flush=True)
         if count % 100 == 0:
@@ -122,7 +128,7 @@ def main():
         problems.append(f"mutants_equivalent.txt: there is no such place any more: {key}")
     (folder / "result.json").write_text(json.dumps({m.key: fates[m.number] for m in chosen}, indent=0))
     print("\n".join(table(chosen, fates, reasons)))
-    how = {fate: sum(f == fate for f in fates.values()) for fate in ("test", "crash", "time", "survived", "unreached")}
+    how = {fate: sum(f == fate for f in fates.values()) for fate in (*KILLED, "survived", "unreached")}
     print(f"mutants: {len(chosen)} of {len(mutants)} run; killed by a failing test {how['test']}, a crash "
           f"{how['crash']}, the time limit {how['time']}; {how['survived'] + how['unreached']} not killed, "
           f"{len(uncompiled)} do not compile; {time.monotonic() - started:.0f} s in all")

@@ -126,6 +126,19 @@ def used_by_backward_only(parsed):
         names |= inside - outside
 
 
+def built_with_cuda_only(tokens):
+    """Token indices of what the CPU's build leaves out."""
+    result, depth = set(), 0  # depth: of conditionals, counted from one that asks for CUDA
+    for i, token in enumerate(tokens):
+        words = token.kind == "directive" and token.text.lstrip(" \t#").split() or [""]
+        if depth:
+            depth += words[0].startswith("if") - (words[0] == "endif" or words[0] in ("else", "elif") and depth == 1)
+            result.add(i)
+        elif words[0] in ("if", "ifdef") and "MOXIE_CUDA" in token.text and "!defined(MOXIE_CUDA)" not in token.text:
+            depth = 1
+    return result
+
+
 def skipped(tokens, first, last):
     """Token indices that stay as they are: constant expressions, heads of loops under OpenMP, checks of arguments, and the
     last argument of for_rows, which only says how much work a row is."""
@@ -265,10 +278,11 @@ def generate(sources, left_out=frozenset()):
         text = sources[path]
         tokens, top = parsed[path]
         edits = []
+        cuda = built_with_cuda_only(tokens)
         for count, block in enumerate(backward_blocks(path, top, only_backward)):
             region = Region(file_number * REGIONS_OF_A_FILE + count, path, name_of(block) or "backward")
             outputs = OUTPUT_GRADIENTS.search(block.header)
-            keep = skipped(tokens, block.open, block.close)
+            keep = cuda | skipped(tokens, block.open, block.close)
             for i in range(block.open + 1, block.close):
                 if i in keep or tokens[i].kind in ("comment", "directive", "string"):
                     continue

@@ -29,6 +29,9 @@ struct LineBackward {
     double sum = 9, product = 6;
     // a - b in a comment, "a - b" in a string
     if constexpr (sizeof(double) == 8) sum += x;
+#ifdef MOXIE_CUDA
+    sum += x * 3;
+#endif
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) sum += x;
     for (int64_t k = first; k <= n; ++k) product *= 2;
