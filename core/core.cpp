@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
 #include <cstdlib>
 
 #include "core/check.h"
@@ -36,6 +37,15 @@ int threads() { return omp_get_max_threads(); }
 void set_threads(int count) {
   check(count >= 1, "set_threads: count must be at least 1, got {}", count);
   omp_set_num_threads(count);
+}
+#elif defined(MOXIE_THREAD_TEAM)
+namespace {
+std::atomic<int> thread_count{2};
+}
+int threads() { return thread_count; }
+void set_threads(int count) {
+  check(count >= 1, "set_threads: count must be at least 1, got {}", count);
+  thread_count = count;
 }
 #else
 int threads() { return 1; }

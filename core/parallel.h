@@ -4,11 +4,14 @@
 #include <cstdint>
 #ifdef _OPENMP
 #include <omp.h>
+#elif defined(MOXIE_THREAD_TEAM)
+#include "core/plain_threads.h"
 #endif
 
 namespace moxie {
 
-// How many CPU threads the library uses; 1 where it was built without OpenMP.
+// How many CPU threads the library uses; 1 where it was built without OpenMP
+// (MOXIE_THREAD_TEAM: plain threads, for ThreadSanitizer).
 int threads();
 // Sets the number of CPU threads, from 1 up. Throws std::invalid_argument otherwise.
 void set_threads(int count);
@@ -17,6 +20,8 @@ void set_threads(int count);
 inline bool in_parallel() {
 #ifdef _OPENMP
   return omp_in_parallel() != 0;
+#elif defined(MOXIE_THREAD_TEAM)
+  return in_plain_thread;
 #else
   return false;
 #endif
@@ -31,6 +36,8 @@ template <class F> void parallel_for(int64_t count, bool parallel, F&& f) {
     for (int64_t i = 0; i < count; ++i) f(i);
     return;
   }
+#elif defined(MOXIE_THREAD_TEAM)
+  if (parallel && count > 1 && threads() > 1 && !in_parallel()) return plain_threads_for(count, threads(), f);
 #endif
   (void)parallel;
   for (int64_t i = 0; i < count; ++i) f(i);
@@ -44,6 +51,8 @@ template <class F> void parallel_for_uneven(int64_t count, bool parallel, F&& f)
     for (int64_t i = 0; i < count; ++i) f(i);
     return;
   }
+#elif defined(MOXIE_THREAD_TEAM)
+  if (parallel && count > 1 && threads() > 1 && !in_parallel()) return plain_threads_for_uneven(count, threads(), f);
 #endif
   (void)parallel;
   for (int64_t i = 0; i < count; ++i) f(i);

@@ -59,7 +59,8 @@ template <class T> struct AttentionCase {
       const int64_t rows = (mask_batches() * mask_heads()) * s.q_length;
       for (int64_t row = 0; row < rows; ++row) {
         const unsigned hidden = row % 7 == 3 ? 0 : row % 11 == 5 ? 12 : 4;  // of 12
-        for (int64_t j = 0; j < s.k_length; ++j) mask.push_back(random() % 12 < hidden ? 0 : uint8_t(1 + row % 3));
+        for (int64_t j = 0; j < s.k_length; ++j)
+          mask.push_back(static_cast<uint8_t>(random() % 12 < hidden ? 0 : 1 + row % 3));
       }
     }
     poison();

@@ -166,6 +166,20 @@ TEST_CASE("ThreadTeam: a kernel of two passes with a sync equals the serial one"
   }
 }
 
+// For ThreadSanitizer's build, which runs it by itself and must find it (tests/CMakeLists.txt): a sum makes the members
+// wait for each other, but orders no memory.
+TEST_CASE("ThreadTeam: a race" * doctest::skip()) {
+  std::vector<int64_t> t(2);
+  int64_t* const at = t.data();
+  run_rows_thread_team(
+      [at](auto team, int64_t) {
+        team.each(2, [=](int64_t i) { at[i] = i; });
+        team.sum(2, [=](int64_t i) { return i; });
+        team.each(2, [=](int64_t i) { at[i] += at[1 - i]; });
+      },
+      1, 2);
+}
+
 TEST_CASE("ThreadTeam: each_normal draws the same numbers") {
   std::vector<float> serial(77), threads(77);
   const auto draw = [](auto team, float* out) {

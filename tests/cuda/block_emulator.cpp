@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/cuda/block_emulator.h"
 
-#include <ucontext.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
 #include <deque>
 #include <exception>
-#include <memory>
 #include <numeric>
 #include <random>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "core/check.h"
 #include "cuda/intrinsics.cuh"
+#include "tests/cuda/fiber.h"
 
 namespace moxie::cuda {
 namespace {
 
-constexpr size_t stack_bytes = 256 * 1024;
+using namespace moxie::testing;
+
 // Shared addresses begin here, so that one that nobody computed is outside.
 constexpr uint32_t first_address = 1024;
-constexpr size_t alignment = 1024;
 
 // Work that runs beside a thread: groups of it, oldest first, and what is not in a group yet.
 class Pending {
@@ -47,29 +47,26 @@ class Pending {
 
 struct Thread {
   enum class Wait : uint8_t { nothing, warp, block, done };
-  ucontext_t context{};
-  std::unique_ptr<unsigned char[]> stack;
+  Fiber fiber;
   Wait wait = Wait::nothing;
   emulated::Position position;
   emulated::Call call{};
-  size_t exchanges = 0;
+  size_t exchanges = 0, syncs = 0, warp_syncs = 0;
   Pending copies, products;
 };
 
 struct Warp {
+  std::array<char, 2> synced;
   // Two rounds: a thread that runs ahead gives its next value while others still read the last.
-  std::array<std::array<unsigned char, warp_size * emulated::Exchanged::most>, 2> values;
+  std::array<std::array<std::array<unsigned char, emulated::Exchanged::most>, warp_size>, 2> values;
 };
 
-class Block {
+class Block final {
  public:
-  Block(const Emulation& emulation, const std::function<void()>& kernel) : emulation_(emulation), kernel_(kernel) {
+  Block(const Emulation& emulation, const std::function<void()>& kernel)
+      : emulation_(emulation), kernel_(kernel), threads_(static_cast<size_t>(std::max(emulation.threads, 0))) {
     check(emulation.threads > 0 && emulation.threads % warp_size == 0,
           "emulate: threads must be a multiple of 32, got {}", emulation.threads);
-    memory_.resize(emulation.shared_bytes + alignment);
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    shared_ = memory_.data() + (alignment - address % alignment) % alignment;
-    threads_.resize(static_cast<size_t>(emulation.threads));
     warps_.resize(threads_.size() / warp_size);
     order_.resize(threads_.size());
     std::iota(order_.begin(), order_.end(), size_t{0});
@@ -77,15 +74,20 @@ class Block {
     if (emulation.order == Emulation::Order::shuffled) std::shuffle(order_.begin(), order_.end(), std::mt19937(1));
   }
 
+  ~Block() { acquire(&ended_); }
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
   void run(int block, int block_y) {
-    std::fill(memory_.begin(), memory_.end(), static_cast<unsigned char>(0xFF));
+    renew(shared_, emulation_.shared_bytes);
+    std::memset(shared_.get(), 0xFF, emulation_.shared_bytes);
     for (size_t i = 0; i < threads_.size(); ++i) start(i, block, block_y);
     while (true) {
       bool ran = false, all_done = true;
       for (const size_t i : order_) {
         current_ = &threads_[i];
         if (current_->wait == Thread::Wait::nothing) {
-          swapcontext(&scheduler_, &current_->context);
+          current_->fiber.resume();
           ran = true;
           if (error_) std::rethrow_exception(error_);
         }
@@ -97,9 +99,9 @@ class Block {
   }
 
   Thread& current() const { return *current_; }
-  unsigned char* shared() const { return shared_; }
+  unsigned char* shared() const { return shared_.get(); }
 
-  void sync() { wait(Thread::Wait::block); }
+  void sync() { wait(Thread::Wait::block, &synced_[current_->syncs++ % 2]); }
 
   emulated::Exchanged exchange(emulated::Call call, const void* value, size_t size) {
     check_internal(size <= emulated::Exchanged::most, "emulate: a thread may exchange {} bytes, not {}",
@@ -108,11 +110,14 @@ class Block {
     Warp& warp = warps_[static_cast<size_t>(me.position.thread / warp_size)];
     auto& values = warp.values[me.exchanges % 2];
     const auto lane = static_cast<size_t>(me.position.thread % warp_size);
-    if (size > 0) std::memcpy(values.data() + lane * emulated::Exchanged::most, value, size);
+    std::array<unsigned char, emulated::Exchanged::most> mine{};
+    if (size > 0) std::memcpy(mine.data(), value, size);
+    values[lane] = mine;  // not by memcpy, which ThreadSanitizer sees, as if the warp exchanged this through memory
     me.call = call;
     ++me.exchanges;
-    wait(Thread::Wait::warp);
-    return {values.data()};
+    // As on a GPU, of all the functions of a warp only sync_warp() orders memory.
+    wait(Thread::Wait::warp, call == emulated::Call::sync_warp ? &warp.synced[me.warp_syncs++ % 2] : nullptr);
+    return {values[0].data()};
   }
 
   unsigned char* at(uint32_t address, size_t size) const {
@@ -121,7 +126,7 @@ class Block {
                    static_cast<int64_t>(address) - first_address, emulation_.shared_bytes);
     check_internal(address % size == 0, "emulate: shared address {} is not aligned to {}", address - first_address,
                    size);
-    return shared_ + (address - first_address);
+    return shared_.get() + (address - first_address);
   }
 
   void copy(uint32_t address, const void* from, size_t size) {
@@ -129,12 +134,15 @@ class Block {
                    size);
     unsigned char* to = at(address, size);
     const auto copy = [to, from, size] {
+      note_write(to, size);
+      if (from != nullptr) note_read(from, size);
       if (from == nullptr)
         std::memset(to, 0, size);
       else
         std::memcpy(to, from, size);
     };
     if (!emulation_.late) return copy();
+    note_write(to, size);
     std::memset(to, 0xFF, size);
     current_->copies.add(copy);
   }
@@ -144,24 +152,20 @@ class Block {
     current_->products.add(work);
   }
 
-  static inline thread_local Block* running = nullptr;
+  static inline constinit thread_local Block* running = nullptr;
 
  private:
   void start(size_t index, int block, int block_y) {
     Thread& thread = threads_[index];
-    std::unique_ptr<unsigned char[]> stack = std::move(thread.stack);
-    thread = Thread{};
-    thread.stack = stack ? std::move(stack) : std::make_unique_for_overwrite<unsigned char[]>(stack_bytes);
+    thread.wait = Thread::Wait::nothing;
+    thread.exchanges = thread.syncs = thread.warp_syncs = 0;
     thread.position = {static_cast<int>(index), emulation_.threads, block, emulation_.blocks, block_y};
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.get();
-    thread.context.uc_stack.ss_size = stack_bytes;
-    thread.context.uc_link = nullptr;
-    makecontext(&thread.context, &Block::enter, 0);
+    thread.fiber.start(&Block::enter);
   }
 
   static void enter() {
     Block& block = *running;
+    block.current_->fiber.entered();
     try {
       block.kernel_();
       check_internal(block.current_->copies.empty() && block.current_->products.empty(),
@@ -170,11 +174,14 @@ class Block {
       block.error_ = std::current_exception();
     }
     block.current_->wait = Thread::Wait::done;
-    swapcontext(&block.current_->context, &block.scheduler_);
+    release(&block.ended_);
+    block.current_->fiber.finish();
   }
 
-  // Waits until the rest of the warp or of the block waits in the same way; the last one to come lets all go on.
-  void wait(Thread::Wait what) {
+  // Waits until the rest of the warp or of the block waits in the same way; the last one to come lets all go on. What
+  // each did before is done for all after, where there is a place for them to meet. The place of every other wait is
+  // another one: a thread that runs ahead is in the next wait before others have left this one.
+  void wait(Thread::Wait what, char* meet) {
     Thread& me = *current_;
     me.wait = what;
     size_t first = 0, count = threads_.size();
@@ -182,18 +189,19 @@ class Block {
       count = warp_size;
       first = static_cast<size_t>(me.position.thread) / count * count;
     }
-    for (size_t i = first; i < first + count; ++i) {
-      if (threads_[i].wait != what) {
-        swapcontext(&me.context, &scheduler_);
-        return;
+    if (meet != nullptr) release(meet);
+    const auto waits = [&](const Thread& thread) { return thread.wait == what; };
+    const std::span<Thread> others(&threads_[first], count);
+    if (std::all_of(others.begin(), others.end(), waits)) {
+      for (Thread& thread : others) {
+        check_internal(what == Thread::Wait::block || thread.call == me.call,
+                       "emulate: threads {} and {} of a warp call different functions", thread.position.thread,
+                       me.position.thread);
+        thread.wait = Thread::Wait::nothing;
       }
     }
-    for (size_t i = first; i < first + count; ++i) {
-      check_internal(what == Thread::Wait::block || threads_[i].call == me.call,
-                     "emulate: threads {} and {} of a warp call different functions", i, me.position.thread);
-      threads_[i].wait = Thread::Wait::nothing;
-    }
-    swapcontext(&me.context, &scheduler_);
+    me.fiber.give_way();
+    if (meet != nullptr) acquire(meet);
   }
 
   std::string describe_waits() const {
@@ -208,12 +216,12 @@ class Block {
 
   const Emulation& emulation_;
   const std::function<void()>& kernel_;
-  std::vector<unsigned char> memory_;
-  unsigned char* shared_ = nullptr;
+  Bytes shared_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   std::vector<size_t> order_;
-  ucontext_t scheduler_{};
+  std::array<char, 2> synced_;
+  char ended_ = 0;
   Thread* current_ = nullptr;
   std::exception_ptr error_;
 };
@@ -245,6 +253,7 @@ void wait_warpgroup(int pending) { running().current().products.wait(pending); }
 
 void load_matrices(uint32_t (&matrix)[4], uint32_t address, bool transposed) {
   const Exchanged rows = exchange(Call::load_matrices, &address, sizeof(address));
+  note_read(running().at(address, 16), 16);
   const int group = lane_index() / 4, pair = lane_index() % 4 * 2;
   const auto element = [&](int index, int row, int col) {
     uint16_t bits;
@@ -292,7 +301,9 @@ class Operand {
     const uint32_t plain = along_extent_ ? start_ + i / 64 * panels_ + i % 64 * 2 + p % 8 * 128 + p / 8 * groups_
                                          : start_ + i / 8 * groups_ + i % 8 * 128 + p * 2;
     bf16 value;
-    std::memcpy(&value, running().at(plain ^ (plain >> 7 & 7) << 4, sizeof(value)), sizeof(value));
+    const unsigned char* const from = running().at(plain ^ (plain >> 7 & 7) << 4, sizeof(value));
+    note_read(from, sizeof(value));
+    std::memcpy(&value, from, sizeof(value));
     return value;
   }
 

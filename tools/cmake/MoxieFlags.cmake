@@ -29,3 +29,7 @@ target_compile_options(moxie_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${moxie_
 add_library(moxie_program_flags INTERFACE)
 target_link_libraries(moxie_program_flags INTERFACE moxie_flags)
 target_compile_options(moxie_program_flags INTERFACE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>)
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
+  # A sanitizer's checks take twice as long to compile with any optimisation.
+  target_compile_options(moxie_program_flags INTERFACE -O0)
+endif()

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifdef MOXIE_THREAD_TEAM
+#include "core/plain_threads.h"
+
+#include <thread>
+#include <vector>
+
+namespace moxie {
+
+void on_plain_threads(int members, void (*f)(const void* data, int m), const void* data) {
+  std::vector<std::thread> running;
+  for (int m = 0; m < members; ++m) {
+    running.emplace_back([=] {
+      in_plain_thread = true;
+      f(data, m);
+    });
+  }
+  for (std::thread& thread : running) thread.join();
+}
+
+}  // namespace moxie
+#endif
