@@ -31,7 +31,7 @@ template <class T> struct Dropout {
     const V factor = scale;
     const RandomKey drawn = key.resolved();
     const int64_t n = elementwise_count(numel, row);
-    branch(accumulate, [=, this](auto add) {
+    branch(accumulate, [=](auto add) {
       each_mask(
           team, drawn, static_cast<uint64_t>(first), n,
           [=](int64_t i, uint32_t bits) {
