@@ -10,44 +10,19 @@
 #include <string>
 
 #include "nn/train/plot.h"
+#include "tests/train/plot_support.h"
 
 using namespace moxie::train;
+using moxie::test::find;
+using moxie::test::Found;
+using moxie::test::refusal;
 
 namespace {
 
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr Color red{220, 20, 40}, green{10, 160, 60}, blue{20, 40, 220};
 
-// Where exactly this colour is.
-struct Found {
-  int64_t count = 0, left = 1 << 20, right = -1, top = 1 << 20, bottom = -1;
-  int64_t width() const { return right - left + 1; }
-  int64_t height() const { return bottom - top + 1; }
-};
-
-Found find(const Canvas& canvas, Color color) {
-  Found found;
-  for (int64_t y = 0; y < canvas.pixel_height(); ++y) {
-    for (int64_t x = 0; x < canvas.pixel_width(); ++x) {
-      if (canvas.pixel(x, y) != color) continue;
-      ++found.count;
-      found.left = std::min(found.left, x), found.right = std::max(found.right, x);
-      found.top = std::min(found.top, y), found.bottom = std::max(found.bottom, y);
-    }
-  }
-  return found;
-}
-
 bool same(const Canvas& x, const Canvas& y) { return std::ranges::equal(x.pixels(), y.pixels()); }
-
-template <class F> std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 LineChart two_levels() {
   return {
