@@ -23,12 +23,7 @@ template <class T> bool transpose_is_packed(const TransposeCopy<T>& kernel) {
   return packed && kernel.size[kernel.across] % pack == 0 && kernel.size[kernel.rank - 1] % pack == 0;
 }
 template <class T> int64_t transpose_tiles(const TransposeCopy<T>& kernel) {
-  int64_t tiles = 1;
-  for (int i = 0; i < kernel.rank; ++i) {
-    const bool is_cut = i == kernel.across || i == kernel.rank - 1;
-    tiles *= is_cut ? (kernel.size[i] + transpose_side<T> - 1) / transpose_side<T> : kernel.size[i];
-  }
-  return tiles;
+  return kernel.all_tiles(transpose_side<T>);
 }
 
 // The block's shared memory.

@@ -56,12 +56,12 @@ template <class T> void launch(const T* x, const Array& y, const Plan& plan) {
   TransposeCopy<T> kernel{x, y.data<T>(), static_cast<int>(rank), across, {}, {}, {}};
   std::copy(plan.size.begin(), plan.size.end(), kernel.size);
   std::copy(plan.stride.begin(), plan.stride.end(), kernel.stride);
-  int64_t tiles = 1, step = 1;
+  int64_t step = 1;
   for (size_t i = rank; i-- > 0;) {
     kernel.y_stride[i] = step;
     step *= plan.size[i];
-    tiles *= i + 1 == rank || static_cast<int>(i) == across ? kernel.tiles(plan.size[i]) : plan.size[i];
   }
+  const int64_t tiles = kernel.all_tiles();
   for_rows(y.device(), kernel, tiles, std::max<int64_t>(1, y.numel() / tiles));
 }
 

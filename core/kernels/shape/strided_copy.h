@@ -60,6 +60,12 @@ template <class T> struct TransposeCopy {
   int64_t stride[max_rank];    // in x
   int64_t y_stride[max_rank];  // of a contiguous y
   static MOXIE_FN int64_t tiles(int64_t n, int64_t side = tile) { return (n + side - 1) / side; }
+  // All tiles of side x side elements.
+  int64_t all_tiles(int64_t side = tile) const {
+    int64_t count = 1;
+    for (int i = 0; i < rank; ++i) count *= i == across || i == rank - 1 ? tiles(size[i], side) : size[i];
+    return count;
+  }
 
   // Number `row` of the tiles of side x side elements: element (j, i) goes from x[from + j + i * step] to y[to + j *
   // apart + i].
