@@ -49,8 +49,6 @@ inline int64_t decode_partial_size(const DecodeProblem& p) {
 // An online softmax: m, l and the lane's elements of o.
 template <int Elements> struct DecodeSums {
   float top = -std::numeric_limits<float>::infinity(), sum = 0, out[Elements] = {};
-  // Where nothing is visible yet, the top is -inf, and -inf - -inf would be NaN.
-  static MOXIE_DEVICE float base(float top) { return top == -std::numeric_limits<float>::infinity() ? 0.0f : top; }
 };
 
 // The shared memory of a block: o, m, l of each warp and head.
@@ -120,7 +118,7 @@ MOXIE_DEVICE void attention_decode_part(const DecodeProblem& p, int64_t block, f
       float top = s.top;
       MOXIE_UNROLL
       for (int j = 0; j < decode_ahead; ++j) top = score[j][h] > top ? score[j][h] : top;
-      const float base = s.base(top), shrink = exp2_fast(s.top - base);
+      const float base = softmax_base(top), shrink = exp2_fast(s.top - base);
       s.top = top;
       s.sum *= shrink;
       MOXIE_UNROLL
@@ -149,7 +147,7 @@ MOXIE_DEVICE void attention_decode_part(const DecodeProblem& p, int64_t block, f
     MOXIE_UNROLL
     for (int mask = Lanes; mask < warp_size; mask *= 2) {
       const float other = shuffle_xor(s.top, mask), top = other > s.top ? other : s.top;
-      const float mine = exp2_fast(s.top - s.base(top)), theirs = exp2_fast(other - s.base(top));
+      const float base = softmax_base(top), mine = exp2_fast(s.top - base), theirs = exp2_fast(other - base);
       s.top = top;
       s.sum = s.sum * mine + shuffle_xor(s.sum, mask) * theirs;
       MOXIE_UNROLL
@@ -170,7 +168,7 @@ MOXIE_DEVICE void attention_decode_part(const DecodeProblem& p, int64_t block, f
       const float other = of_warp(warp, Lanes * elements);
       top = other > top ? other : top;
     }
-    const float base = DecodeSums<elements>::base(top);
+    const float base = softmax_base(top);
     const int place = c < head_dim ? c : Lanes * elements + 1;
     for (int warp = 0; warp < decode_warps; ++warp)
       total += exp2_fast(of_warp(warp, Lanes * elements) - base) * of_warp(warp, place);
@@ -187,7 +185,7 @@ template <class T> MOXIE_DEVICE void attention_decode_sum(const DecodeProblem& p
   float top = -infinity, total = 0;
   for (int part = 0; part < p.parts; ++part)
     top = parts[part * row + head_dim] > top ? parts[part * row + head_dim] : top;
-  const float base = top == -infinity ? 0.0f : top;
+  const float base = softmax_base(top);
   for (int part = 0; part < p.parts; ++part)
     total += exp2_fast(parts[part * row + head_dim] - base) * parts[part * row + head_dim + 1];
   const float factor = total == 0 ? 0.0f : 1 / total;

@@ -25,8 +25,8 @@ template <class T> MOXIE_DEVICE void unpack(float (&to)[pack_size<T>], const Vec
   }
 }
 
-// Calls f(packs, count) for batches of a warp's row of n numbers, a multiple of pack_size<T> from an address that is a
-// multiple of 16 on: the lane's `count` packs of up to four, in ascending order.
+// Calls f(values) for every pack of the lane, in ascending order, in a warp's row of n numbers, a multiple of
+// pack_size<T> from an address that is a multiple of 16 on. Four are asked for before the first is used.
 template <class T, class F> MOXIE_DEVICE void each_pack(const T* row, int64_t n, F f) {
   constexpr int ahead = 4, pack = pack_size<T>, step = warp_size * pack;
   for (int64_t first = int64_t{lane_index()} * pack; first < n; first += ahead * step) {
@@ -67,12 +67,13 @@ template <class T> MOXIE_DEVICE float sum_of_row(const T* row, int64_t n) {
   return total;
 }
 
+// What the exponents of an online softmax are relative to. Nothing is larger than -inf at first, and -inf - -inf would
+// be NaN.
+MOXIE_DEVICE float softmax_base(float top) { return top == -std::numeric_limits<float>::infinity() ? 0.0f : top; }
+
 // top = max x, total = sum of exp(x - top) of a warp's row, in one pass. Whole warp.
 struct LogSum {
   float top = -std::numeric_limits<float>::infinity(), total = 0;
-
-  // Nothing was larger than -inf yet: -inf - -inf would be NaN.
-  MOXIE_DEVICE float base() const { return top == -std::numeric_limits<float>::infinity() ? 0.0f : top; }
 };
 template <class T> MOXIE_DEVICE LogSum log_sum_of_row(const T* row, int64_t n) {
   constexpr int pack = pack_size<T>;
@@ -81,7 +82,7 @@ template <class T> MOXIE_DEVICE LogSum log_sum_of_row(const T* row, int64_t n) {
     const float before = s.top;
     MOXIE_UNROLL
     for (int e = 0; e < pack; ++e) s.top = values[e] > s.top ? values[e] : s.top;
-    const float base = s.base();
+    const float base = softmax_base(s.top);
     s.total *= math::exp_nonpositive(before - base);
     MOXIE_UNROLL
     for (int e = 0; e < pack; ++e) s.total += math::exp_nonpositive(values[e] - base);
@@ -90,8 +91,8 @@ template <class T> MOXIE_DEVICE LogSum log_sum_of_row(const T* row, int64_t n) {
   for (int mask = warp_size / 2; mask > 0; mask /= 2) {
     const float other_top = shuffle_xor(s.top, mask), other_total = shuffle_xor(s.total, mask), mine = s.top;
     s.top = other_top > mine ? other_top : mine;
-    s.total =
-        s.total * math::exp_nonpositive(mine - s.base()) + other_total * math::exp_nonpositive(other_top - s.base());
+    const float base = softmax_base(s.top);
+    s.total = s.total * math::exp_nonpositive(mine - base) + other_total * math::exp_nonpositive(other_top - base);
   }
   return s;
 }
