@@ -4,36 +4,20 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
 #include "core/check.h"
 #include "core/gemm_block.h"
+#include "core/gemm_cut.h"
 #include "core/launch.h"
 #include "core/parallel_throwing.h"
 
 namespace moxie {
 namespace {
 
-// Fewer multiplications and additions than this stay on the calling thread.
-constexpr double parallel_flops = 1e6;
 // Small blocks are put together until a piece of the parallel loop has about this many, as long as pieces are plenty.
 constexpr double piece_flops = 2e6;
 constexpr int64_t pieces_plenty = 16;
-
-struct Cut {
-  int64_t count = 0, size = 0;
-  Cut(int64_t extent, int64_t most) {
-    if (extent == 0) return;
-    count = (extent + most - 1) / most;
-    // Even pieces, in steps that suit the vector units.
-    size = (extent + count - 1) / count;
-    size = std::min(extent, (size + 15) / 16 * 16);
-    count = (extent + size - 1) / size;
-  }
-  int64_t first(int64_t i) const { return i * size; }
-  int64_t length(int64_t i, int64_t extent) const { return std::min(size, extent - i * size); }
-};
 
 const void* advance(const void* data, int64_t elements, Dtype dtype) {
   return static_cast<const char*>(data) + elements * size_of(dtype);
@@ -244,10 +228,7 @@ void grouped_gemm_cpu(const GroupedGemm& g) {
 void grouped_gemm_weight_cpu(const GroupedGemmWeight& g) {
   check_offsets("grouped_gemm_weight", g.offsets, g.groups);
   const auto load = [&](int64_t group) { return int64_t{g.offsets[group + 1]} - g.offsets[group]; };
-  // The longest first, so that no thread begins it when the others have nothing left to do.
-  std::vector<int64_t> order(static_cast<size_t>(g.groups));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) { return load(x) > load(y); });
+  const std::vector<int64_t> order = longest_first(g.offsets, g.groups);
   const int64_t all_rows = g.offsets[g.groups] - g.offsets[0];
   const int64_t longest = std::max<int64_t>(load(order[0]), 1);
   const double copies = std::max(1.0, static_cast<double>(all_rows) / static_cast<double>(longest));

@@ -2,11 +2,11 @@
 #include "moe/expert_ffn_cpu.h"
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "core/array.h"
 #include "core/gemm.h"
+#include "core/gemm_cut.h"
 #include "core/kernels/elementwise/activate.h"
 #include "core/kernels/index/rows.h"
 #include "core/parallel_throwing.h"
@@ -18,17 +18,10 @@ namespace {
 
 constexpr int64_t most_rows = 256;  // of a block: operands and results of its products fit L2 together
 constexpr int64_t most_cols = 512;  // of a piece of a gradient of weights
-constexpr double parallel_flops = 1e6;
 
 struct RowBlock {
   int64_t expert, first, count;
 };
-
-// Even pieces of at most `most` elements, in steps that suit the vector units.
-int64_t piece_of(int64_t extent, int64_t most) {
-  const int64_t count = (extent + most - 1) / most;
-  return std::min(most, ((extent + count - 1) / count + 15) / 16 * 16);
-}
 
 // The rows of all experts in blocks that the load alone fixes.
 template <class T> std::vector<RowBlock> row_blocks(const ExpertFfn<T>& ffn) {
@@ -36,7 +29,7 @@ template <class T> std::vector<RowBlock> row_blocks(const ExpertFfn<T>& ffn) {
   for (int64_t e = 0; e < ffn.experts; ++e) {
     const int64_t end = ffn.offsets[e + 1];
     if (end == ffn.offsets[e]) continue;
-    const int64_t size = piece_of(end - ffn.offsets[e], most_rows);
+    const int64_t size = Cut(end - ffn.offsets[e], most_rows).size;
     for (int64_t first = ffn.offsets[e]; first < end; first += size)
       blocks.push_back({e, first, std::min(size, end - first)});
   }
@@ -136,13 +129,9 @@ struct WeightPiece {
 
 // The pieces of all experts' gradients [m, n], those of the longest sums first.
 template <class T> std::vector<WeightPiece> weight_pieces(const ExpertFfn<T>& ffn, int64_t m, int64_t n) {
-  const auto load = [&](int64_t e) { return ffn.offsets[e + 1] - ffn.offsets[e]; };
-  std::vector<int64_t> order(static_cast<size_t>(ffn.experts));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return load(a) > load(b); });
-  const int64_t rows = piece_of(m, most_rows), cols = piece_of(n, most_cols);
+  const int64_t rows = Cut(m, most_rows).size, cols = Cut(n, most_cols).size;
   std::vector<WeightPiece> pieces;
-  for (const int64_t e : order)
+  for (const int64_t e : longest_first(ffn.offsets, ffn.experts))
     for (int64_t row = 0; row < m; row += rows)
       for (int64_t col = 0; col < n; col += cols)
         pieces.push_back({e, row, std::min(rows, m - row), col, std::min(cols, n - col)});
