@@ -7,7 +7,6 @@
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -16,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/errors.h"
@@ -109,57 +109,51 @@ void set_zero(int device, const Gemm& g) {
 }
 
 // Objects of cuBLASLt, destroyed with their owner.
-class Layout final {
- public:
-  Layout(Dtype dtype, int64_t rows, int64_t cols, int64_t ld) {
-    MOXIE_CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&layout_, data_type(dtype), static_cast<uint64_t>(rows),
-                                                  static_cast<uint64_t>(cols), ld));
-  }
-  ~Layout() { cublasLtMatrixLayoutDestroy(layout_); }
-  Layout(const Layout&) = delete;
-  Layout& operator=(const Layout&) = delete;
-  operator cublasLtMatrixLayout_t() const { return layout_; }
-
- private:
-  cublasLtMatrixLayout_t layout_ = nullptr;
+template <auto destroy> struct Destroy {
+  void operator()(auto* object) const { destroy(object); }
 };
+template <class Object, auto destroy> using Owned = std::unique_ptr<std::remove_pointer_t<Object>, Destroy<destroy>>;
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Product = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
-class Product final {
- public:
-  explicit Product(const Gemm& g) {
-    MOXIE_CUBLAS_CHECK(cublasLtMatmulDescCreate(&product_, compute_type(g.dtype), CUDA_R_32F));
-    set(CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-    set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(g.out_dtype));
-    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
-  }
-  ~Product() { cublasLtMatmulDescDestroy(product_); }
-  Product(const Product&) = delete;
-  Product& operator=(const Product&) = delete;
-  operator cublasLtMatmulDesc_t() const { return product_; }
+Layout layout(Dtype dtype, int64_t rows, int64_t cols, int64_t ld) {
+  cublasLtMatrixLayout_t created = nullptr;
+  MOXIE_CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&created, data_type(dtype), static_cast<uint64_t>(rows),
+                                                static_cast<uint64_t>(cols), ld));
+  return Layout(created);
+}
 
- private:
-  template <class T> void set(cublasLtMatmulDescAttributes_t attribute, T value) {
-    MOXIE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product_, attribute, &value, sizeof(value)));
-  }
-  cublasLtMatmulDesc_t product_ = nullptr;
-};
+Product product_with_bias(const Gemm& g) {
+  cublasLtMatmulDesc_t created = nullptr;
+  MOXIE_CUBLAS_CHECK(cublasLtMatmulDescCreate(&created, compute_type(g.dtype), CUDA_R_32F));
+  Product product(created);
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
+    MOXIE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product.get(), attribute, &value, sizeof(value)));
+  };
+  set(CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, data_type(g.out_dtype));
+  set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
+  return product;
+}
 
-class Preference final {
- public:
-  Preference() { MOXIE_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference_)); }
-  ~Preference() { cublasLtMatmulPreferenceDestroy(preference_); }
-  Preference(const Preference&) = delete;
-  Preference& operator=(const Preference&) = delete;
-  operator cublasLtMatmulPreference_t() const { return preference_; }
-  template <class T> void set(cublasLtMatmulPreferenceAttributes_t attribute, T value) {
-    MOXIE_CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference_, attribute, &value, sizeof(value)));
-  }
-
- private:
-  cublasLtMatmulPreference_t preference_ = nullptr;
-};
+// What a kernel must get by with: the workspace, and how A, B and C are aligned.
+Preference preference_for(const uint32_t (&aligned)[3]) {
+  cublasLtMatmulPreference_t created = nullptr;
+  MOXIE_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&created));
+  Preference preference(created);
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+    MOXIE_CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)));
+  };
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Library::workspace_bytes));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, aligned[0]);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, aligned[1]);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, aligned[2]);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, aligned[2]);
+  return preference;
+}
 
 // The largest power of two, up to what any kernel asks for, that divides the address.
 uint32_t alignment(const void* data) {
@@ -174,10 +168,10 @@ bool multiply_with_bias(int device, const Gemm& g) {
   Library& cublas = library(device);
   const cudaStream_t on = stream(device);
   const std::lock_guard lock(cublas.mutex());
-  const Product product(g);
-  const Layout a(g.dtype, g.transpose_b ? g.k : g.n, g.transpose_b ? g.n : g.k, g.ldb);
-  const Layout b(g.dtype, g.transpose_a ? g.m : g.k, g.transpose_a ? g.k : g.m, g.lda);
-  const Layout c(g.out_dtype, g.n, g.m, g.ldc);
+  const Product product = product_with_bias(g);
+  const Layout a = layout(g.dtype, g.transpose_b ? g.k : g.n, g.transpose_b ? g.n : g.k, g.ldb);
+  const Layout b = layout(g.dtype, g.transpose_a ? g.m : g.k, g.transpose_a ? g.k : g.m, g.lda);
+  const Layout c = layout(g.out_dtype, g.n, g.m, g.ldc);
   const uint32_t aligned[] = {alignment(g.b), alignment(g.a), alignment(g.c)};
   const Library::Key key{static_cast<int64_t>(g.dtype),
                          g.transpose_a,
@@ -194,24 +188,20 @@ bool multiply_with_bias(int device, const Gemm& g) {
                          alignment(g.bias)};
   auto found = cublas.algorithms.find(key);
   if (found == cublas.algorithms.end()) {
-    Preference preference;
-    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(Library::workspace_bytes));
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, aligned[0]);
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, aligned[1]);
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, aligned[2]);
-    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, aligned[2]);
     cublasLtMatmulHeuristicResult_t best{};
     int count = 0;
     const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(cublas.lt(), product, a, b, c, c, preference, 1, &best, &count);
+        cublasLtMatmulAlgoGetHeuristic(cublas.lt(), product.get(), a.get(), b.get(), c.get(), c.get(),
+                                       preference_for(aligned).get(), 1, &best, &count);
     if (status != CUBLAS_STATUS_NOT_SUPPORTED) MOXIE_CUBLAS_CHECK(status);
     const bool usable = status == CUBLAS_STATUS_SUCCESS && count == 1 && best.state == CUBLAS_STATUS_SUCCESS;
     found = cublas.algorithms.emplace(key, usable ? std::optional(best.algo) : std::nullopt).first;
   }
   if (!found->second) return false;
   const float one = 1, zero = 0;
-  MOXIE_CUBLAS_CHECK(cublasLtMatmul(cublas.lt(), product, &one, g.b, a, g.a, b, &zero, g.c, c, g.c, c, &*found->second,
-                                    cublas.workspace(), static_cast<size_t>(Library::workspace_bytes), on));
+  MOXIE_CUBLAS_CHECK(cublasLtMatmul(cublas.lt(), product.get(), &one, g.b, a.get(), g.a, b.get(), &zero, g.c, c.get(),
+                                    g.c, c.get(), &*found->second, cublas.workspace(),
+                                    static_cast<size_t>(Library::workspace_bytes), on));
   return true;
 }
 
