@@ -65,6 +65,7 @@ void backward(const Array& dy, Grads& grads, const cpu::ExpertFfn<T>& ffn, const
 // pass, and neither the gathered rows of x nor a nor the rows of the result.
 Tensor fused(const Tensor& x, const Tensor& gate_up, const Tensor& down, const Tensor& weights,
              const Routing& whole_routing) {
+  const OpRange range("expert_ffn");
   const int64_t slots = whole_routing.token_of_slot.numel(), width = x.dim(1), hidden = down.dim(2);
   // Without its tensors, so that no graph is kept alive.
   const Routing routing{.tokens = whole_routing.tokens,
