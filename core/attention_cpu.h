@@ -112,12 +112,7 @@ template <class C> class Scratch final {
   Scratch& operator=(const Scratch&) = delete;
 
   // The piece of the calling thread.
-  C* mine() const {
-#ifdef _OPENMP
-    if (!nested_) return memory_ + omp_get_thread_num() * stride_;
-#endif
-    return memory_;
-  }
+  C* mine() const { return nested_ ? memory_ : memory_ + thread_number() * stride_; }
 
  private:
   static constexpr std::align_val_t alignment{64};

@@ -21,9 +21,20 @@ inline bool in_parallel() {
 #ifdef _OPENMP
   return omp_in_parallel() != 0;
 #elif defined(MOXIE_THREAD_TEAM)
-  return in_plain_thread;
+  return plain_thread >= 0;
 #else
   return false;
+#endif
+}
+
+// The calling thread's number in the parallel loop that it runs, below threads(); 0 outside.
+inline int thread_number() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#elif defined(MOXIE_THREAD_TEAM)
+  return in_parallel() ? plain_thread : 0;
+#else
+  return 0;
 #endif
 }
 

@@ -11,7 +11,7 @@ void on_plain_threads(int members, void (*f)(const void* data, int m), const voi
   std::vector<std::thread> running;
   for (int m = 0; m < members; ++m) {
     running.emplace_back([=] {
-      in_plain_thread = true;
+      plain_thread = m;
       f(data, m);
     });
   }

@@ -53,12 +53,7 @@ template <class T> class Scratch final {
       : nested_(in_parallel()),
         elements_(elements),
         all_(Array::empty({nested_ ? 1 : threads(), elements}, {dtype_of<T>, Device::cpu()})) {}
-  T* mine() const {
-#ifdef _OPENMP
-    if (!nested_) return all_.data<T>() + omp_get_thread_num() * elements_;
-#endif
-    return all_.data<T>();
-  }
+  T* mine() const { return nested_ ? all_.data<T>() : all_.data<T>() + thread_number() * elements_; }
 
  private:
   bool nested_;

@@ -230,6 +230,11 @@ DEVICE_TEST_CASE("the ERC loss at its edges") {
   CHECK(all_zero(zeros.drouter.rows(0, 1)));
   CHECK(all_zero(zeros.dgate.rows(2, 1)));
   CHECK_FALSE(all_zero(zeros.drouter));
+  // Norms too small to be more than 0 have none either.
+  const Result tiny = run(random({3, 2}, 3, 1, Dtype::f32), random({3, 2, 2}, 4, 1e-30, Dtype::f32), 2, {}, 1);
+  CHECK(tiny.loss == 0);
+  CHECK(all_zero(tiny.drouter));
+  CHECK(all_zero(tiny.dgate));
   // NaN stays visible.
   CHECK(std::isnan(run(Array::full({2, 2}, NAN, {Dtype::f64, current_device()}), random({2, 2, 2}, 5), 2, {}, 1).loss));
 }

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the copy with all mutants in it, learns which test reaches which region, and runs the tests of each mutant."""
 import concurrent.futures
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from mutation import runtime
 LIBRARY = ("core/", "autograd/", "nn/", "moe/")
 BINARIES = ("ops_test", "moe_test", "core_test", "autograd_test")
 FIRST_SECONDS, MORE_SECONDS = 1.5, 12  # of tests that a mutant meets first, and of those it meets if it survives them
+WAIT_SECONDS = 60  # how much longer than its limit of the processor's time a run may take
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 
 
@@ -102,15 +105,20 @@ class Runner:
         return [f"build/cpu/bin/{tests[0].binary}", f"-tc={names}", "-aa=1", "-nv=true"]
 
     def run(self, tests, number, limit):
-        """True where the tests pass; False where one fails, crashes or takes too long."""
+        """(True where the tests pass, how they failed otherwise). `limit` is of the processor's time, so that a busy
+        machine makes no difference; a clock catches tests that wait for ever."""
+        command = ["prlimit", f"--cpu={math.ceil(limit)}:{math.ceil(limit) + 5}", *self.command(tests)]
         try:
-            done = subprocess.run(self.command(tests), cwd=self.copy, timeout=limit, capture_output=True, text=True,
-                                  errors="replace", env={**os.environ, **ENVIRONMENT, "MOXIE_MUTANT": str(number)})
+            done = subprocess.run(command, cwd=self.copy, timeout=WAIT_SECONDS + 4 * limit, capture_output=True,
+                                  text=True, errors="replace",
+                                  env={**os.environ, **ENVIRONMENT, "MOXIE_MUTANT": str(number)})
         except subprocess.TimeoutExpired:
             return False, "time"
         ran = re.search(r"test cases:\s*(\d+) \|", done.stdout)
         if done.returncode == 0 and (not ran or int(ran[1]) < len({t.name for t in tests})):
             raise RuntimeError(f"{tests[0].binary} did not find all of {[t.name for t in tests]}:\n{done.stdout[-400:]}")
+        if done.returncode == -signal.SIGXCPU:
+            return False, "time"
         return done.returncode == 0, "test" if done.returncode in (0, 1) else "crash"
 
     def record(self, path):
