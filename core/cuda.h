@@ -7,6 +7,15 @@
 
 namespace moxie {
 
+// core/sort.h's counting sort of keys [n]: offsets [values + 1], order and place [n].
+struct CountingSortProblem {
+  const int32_t* keys;
+  int64_t n, values, group;
+  int32_t* offsets;
+  int32_t* order;
+  int32_t* place;
+};
+
 // Each row of x [rows, n], sorted stably with NaN last; indices say where each value was.
 template <class T> struct SortRows {
   const T* x;
@@ -73,8 +82,8 @@ const std::byte* constant_of_recording(int device, const void* from, int64_t byt
 // copy_to_host), or by the first that fails.
 void check_indices(int device, const char* op, const int32_t* index, int64_t n, int64_t limit, const int32_t* ignored);
 
-// core/sort.h says what they do; offsets [values + 1].
-void counting_sort(int device, const int32_t* keys, int64_t n, int64_t values, int32_t* offsets, int32_t* order);
+// core/sort.h says what they do and what the arrays hold.
+void counting_sort(int device, const CountingSortProblem& problem);
 template <class T> void sort_rows(int device, const SortRows<T>& problem);
 
 }  // namespace cuda

@@ -11,23 +11,30 @@
 
 namespace moxie {
 
-CountingSort counting_sort(const Array& keys, int64_t values) {
+CountingSort counting_sort(const Array& keys, int64_t values, int64_t group) {
   const int64_t n = keys.numel();
   check(n < (int64_t{1} << 31), "counting_sort: at most 2^31 - 1 keys, got {}", n);
   const Options options{Dtype::i32, keys.device()};
-  const CountingSort result{Array::zeros({values + 1}, options), Array::empty({n}, options)};
-  const int32_t* key = keys.data<int32_t>();
-  int32_t *offsets = result.offsets.data<int32_t>(), *order = result.order.data<int32_t>();
+  const CountingSort result{Array::empty({values + 1}, options), Array::empty({n}, options),
+                            Array::empty({n}, options)};
+  const CountingSortProblem problem{
+      keys.data<int32_t>(),        n, values, group, result.offsets.data<int32_t>(), result.order.data<int32_t>(),
+      result.place.data<int32_t>()};
   if (!keys.device().is_cpu()) {
 #ifdef MOXIE_CUDA
-    cuda::counting_sort(keys.device().index, key, n, values, offsets, order);
+    cuda::counting_sort(keys.device().index, problem);
 #endif
     return result;
   }
-  for (int64_t i = 0; i < n; ++i) ++offsets[key[i] + 1];
-  for (int64_t v = 0; v < values; ++v) offsets[v + 1] += offsets[v];
-  std::vector<int32_t> next(offsets, offsets + values);
-  for (int64_t i = 0; i < n; ++i) order[next[static_cast<size_t>(key[i])]++] = static_cast<int32_t>(i);
+  std::fill_n(problem.offsets, values + 1, 0);
+  for (int64_t i = 0; i < n; ++i) ++problem.offsets[problem.keys[i] + 1];
+  for (int64_t v = 0; v < values; ++v) problem.offsets[v + 1] += problem.offsets[v];
+  std::vector<int32_t> next(problem.offsets, problem.offsets + values);
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t place = next[static_cast<size_t>(problem.keys[i])]++;
+    problem.place[i] = place;
+    problem.order[place] = static_cast<int32_t>(i / group);
+  }
   return result;
 }
 

@@ -66,6 +66,11 @@ template <class T> MOXIE_DEVICE T* shared_pointer(uint32_t address) {
 // The value of thread lane ^ mask, and of thread `source` of the warp. Whole warp. T has 4 or 8 bytes.
 template <class T> MOXIE_DEVICE T shuffle_xor(T value, int mask) { return __shfl_xor_sync(0xFFFFFFFFu, value, mask); }
 template <class T> MOXIE_DEVICE T shuffle(T value, int source) { return __shfl_sync(0xFFFFFFFFu, value, source); }
+// The lanes of the warp whose value is this thread's, one bit each. Whole warp.
+MOXIE_DEVICE uint32_t match_any(int32_t value) { return __match_any_sync(0xFFFFFFFFu, value); }
+MOXIE_DEVICE int count_bits(uint32_t bits) { return __popc(bits); }
+// *to += value, for many threads at once. Integers alone: a float's sum would depend on the order.
+MOXIE_DEVICE void add_atomically(int32_t* to, int32_t value) { atomicAdd(to, value); }
 
 // Begins to copy 16 bytes (both addresses aligned to 16) past the registers; zeros where `valid` is false, and then
 // `global` is not read. Only copies that were committed and waited for have arrived, for the thread that began them:
@@ -163,6 +168,16 @@ template <class T> T shuffle_xor(T value, int mask) {
   return emulated::exchange(emulated::Call::shuffle, &value, sizeof(T))
       .template of<T>(thread_index() % warp_size ^ mask);
 }
+
+inline uint32_t match_any(int32_t value) {
+  const emulated::Exchanged values = emulated::exchange(emulated::Call::shuffle, &value, sizeof(value));
+  uint32_t equal = 0;
+  for (int lane = 0; lane < warp_size; ++lane)
+    equal |= static_cast<uint32_t>(values.of<int32_t>(lane) == value) << lane;
+  return equal;
+}
+inline int count_bits(uint32_t bits) { return std::popcount(bits); }
+inline void add_atomically(int32_t* to, int32_t value) { *to += value; }
 
 inline void copy_async_16(uint32_t shared, const void* global, bool valid) {
   emulated::copy_async(shared, valid ? global : nullptr, 16);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sorting by CUB's radix sorts, which are stable.
+// Sorting by CUB's radix sorts, which are stable, and of few different integers by kernels of two launches.
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_segmented_radix_sort.cuh>
 
 #include "core/dtype.h"
 #include "core/kernels/index/sort_key.h"
+#include "cuda/counting_sort.cuh"
 #include "cuda/runtime.h"
 #include "cuda/scratch.h"
 
@@ -32,23 +33,49 @@ struct WritePlaces {
   __device__ void operator()(int64_t i) const { places[i] = static_cast<int32_t>(i % n); }
 };
 
-// offsets[v] = how many of the sorted keys are below v
-struct FindOffsets {
+// offsets[v] = how many of the sorted keys are below v; and from positions in `order` what core/sort.h promises.
+struct FinishSort {
   const int32_t* keys;
-  int64_t n;
+  int64_t n, values, group;
   int32_t* offsets;
-  __device__ void operator()(int64_t v) const {
+  int32_t* order;
+  int32_t* place;
+  __device__ void operator()(int64_t i) const {
+    if (i < n) {
+      const int32_t position = order[i];
+      place[position] = static_cast<int32_t>(i);
+      order[i] = static_cast<int32_t>(position / group);
+    }
+    if (i > values) return;
     int64_t low = 0, high = n;
     while (low < high) {
       const int64_t middle = (low + high) / 2;
-      if (keys[middle] < v)
+      if (keys[middle] < i)
         low = middle + 1;
       else
         high = middle;
     }
-    offsets[v] = static_cast<int32_t>(low);
+    offsets[i] = static_cast<int32_t>(low);
   }
 };
+
+__global__ void __launch_bounds__(SmallSort::threads) count_keys(SmallSort sort) {
+  __shared__ SmallSort::Memory memory;
+  sort.count(block_index(), memory);
+}
+__global__ void __launch_bounds__(SmallSort::threads) put_keys(SmallSort sort) {
+  __shared__ SmallSort::Memory memory;
+  sort.put(block_index(), memory);
+}
+void sort_small(int device, SmallSort sort) {
+  const Scratch<int32_t> counts(device, int64_t{sort.chunks} * sort.values);
+  sort.counts = counts.data();
+  const dim3 blocks(static_cast<unsigned>(sort.chunks));
+  count_keys<<<blocks, SmallSort::threads, 0, stream(device)>>>(sort);
+  check_launch(device, "count_keys", {blocks, SmallSort::threads});
+  put_keys<<<blocks, SmallSort::threads, 0, stream(device)>>>(sort);
+  check_launch(device, "put_keys", {blocks, SmallSort::threads});
+}
 
 // Runs one of CUB's functions, first to ask how much memory it needs.
 template <class F> void with_workspace(int device, F f) {
@@ -105,18 +132,24 @@ void sort_keys(int device, const Key* keys, Key* sorted, const int32_t* places, 
 
 }  // namespace
 
-void counting_sort(int device, const int32_t* keys, int64_t n, int64_t values, int32_t* offsets, int32_t* order) {
-  const Scratch<int32_t> places(device, n), sorted(device, n);
-  for_each(device, "WritePlaces", n, WritePlaces{places.data(), n});
+void counting_sort(int device, const CountingSortProblem& problem) {
+  const auto [keys, n, values, group, offsets, order, place] = problem;
+  const int64_t chunks = (n + SmallSort::chunk - 1) / SmallSort::chunk;
+  if (n > 0 && values <= SmallSort::most_values && chunks <= SmallSort::most_chunks)
+    return sort_small(device, {keys, nullptr, offsets, order, place, static_cast<int>(n), static_cast<int>(values),
+                               static_cast<int>(chunks), static_cast<int>(group)});
+  const Scratch<int32_t> positions(device, n), sorted(device, n);
+  for_each(device, "WritePlaces", n, WritePlaces{positions.data(), n});
   int bits = 1;
   while (bits < 31 && (int64_t{1} << bits) < values) ++bits;
   if (n > 0) {
     with_workspace(device, [&](void* workspace, size_t& bytes) {
-      return cub::DeviceRadixSort::SortPairs(workspace, bytes, keys, sorted.data(), places.data(), order,
+      return cub::DeviceRadixSort::SortPairs(workspace, bytes, keys, sorted.data(), positions.data(), order,
                                              static_cast<int32_t>(n), 0, bits, stream(device));
     });
   }
-  for_each(device, "FindOffsets", values + 1, FindOffsets{sorted.data(), n, offsets});
+  for_each(device, "FinishSort", std::max(n, values + 1),
+           FinishSort{sorted.data(), n, values, group, offsets, order, place});
 }
 
 template <class T> void sort_rows(int device, const SortRows<T>& problem) {

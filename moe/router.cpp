@@ -172,7 +172,7 @@ Routing route(const Tensor& scores, const Tensor& bias, int64_t top_k, Weighting
   const Tensor& weighed = selection_only ? scores : seen;  // by the softmax
   // A softmax over all, renormalized over the chosen, is the softmax over the chosen; this way nothing underflows.
   const Choice choice = choose_experts(seen, weighed, bias, top_k, weighting == Weighting::before_top_k);
-  Routing routing = make_routing(scores, choice.weights, choice.experts, experts);
+  Routing routing = make_routing(scores, choice);
   routing.noisy_scores = noisy;
   return routing;
 }

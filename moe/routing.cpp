@@ -6,7 +6,6 @@
 #include "core/kernels/index/rows.h"
 #include "core/sort.h"
 #include "moe/kernels/combine.h"
-#include "moe/kernels/routing.h"
 
 namespace moxie::moe {
 namespace {
@@ -55,21 +54,22 @@ Routing make_routing(const Tensor& scores, const Tensor& weights, const Array& c
         "make_routing: scores must be [tokens, experts] = [{}, {}], got {}", chosen.shape()[0], experts,
         scores.shape());
   check_indices("make_routing", chosen, experts, scores.device());
-  Routing routing{.tokens = chosen.shape()[0],
-                  .experts = experts,
-                  .top_k = chosen.shape()[1],
-                  .scores = scores,
-                  .weights = weights,
-                  .chosen = chosen};
-  const CountingSort sorted = counting_sort(chosen, experts);
-  routing.offsets = sorted.offsets;
-  routing.token_of_slot = Array::empty({chosen.numel()}, {Dtype::i32, chosen.device()});
-  routing.slot_of_assignment = Array::empty(chosen.shape(), {Dtype::i32, chosen.device()});
-  const AssignSlots kernel{sorted.order.data<int32_t>(), routing.token_of_slot.data<int32_t>(),
-                           routing.slot_of_assignment.data<int32_t>(), chosen.numel(),
-                           static_cast<int32_t>(routing.top_k)};
-  for_elements(chosen.device(), kernel, chosen.numel());
-  return routing;
+  return make_routing(scores, {weights, chosen});
+}
+
+Routing make_routing(const Tensor& scores, const Choice& choice) {
+  const Array& chosen = choice.experts;
+  const int64_t experts = scores.dim(1), top_k = chosen.shape()[1];
+  const CountingSort sorted = counting_sort(chosen, experts, top_k);
+  return {.tokens = chosen.shape()[0],
+          .experts = experts,
+          .top_k = top_k,
+          .scores = scores,
+          .weights = choice.weights,
+          .chosen = chosen,
+          .offsets = sorted.offsets,
+          .token_of_slot = sorted.order,
+          .slot_of_assignment = sorted.place.reshape(chosen.shape())};
 }
 
 Tensor dispatch(const Tensor& x, const Routing& routing) {

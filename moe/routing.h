@@ -2,6 +2,7 @@
 // Routing: which token goes to which expert with which weight. A plain struct: everything can be looked at.
 #pragma once
 #include "autograd/tensor.h"
+#include "moe/choose.h"
 
 namespace moxie::moe {
 
@@ -28,6 +29,8 @@ std::vector<int64_t> load_of(const Array& offsets);
 // Sorts the assignments by expert (stable counting sort). chosen [tokens, top_k] i32, each in [0, experts); weights
 // [tokens, top_k]. A user's own router ends here.
 Routing make_routing(const Tensor& scores, const Tensor& weights, const Array& chosen, int64_t experts);
+// The same for a choice among the experts of `scores` that choose_experts() made, and that needs no check.
+Routing make_routing(const Tensor& scores, const Choice& choice);
 
 // Rows of x [tokens, width] in the order of the slots -> [tokens * top_k, width].
 Tensor dispatch(const Tensor& x, const Routing& routing);

@@ -10,7 +10,6 @@ namespace moxie {
 
 MOXIE_CUDA_WIDE_FLOATS(moe::ChooseExperts);
 MOXIE_CUDA_WIDE_FLOATS(moe::ChooseExpertsBackward);
-MOXIE_CUDA_KERNEL(moe::AssignSlots);
 MOXIE_CUDA_KERNEL(moe::AddLoad);
 MOXIE_CUDA_WIDE_FLOATS(moe::ScaleLoad);
 MOXIE_CUDA_FLOATS(moe::Combine);

@@ -1,28 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Indices between tokens, assignments and slots.
+// The load of experts, from the offsets of their slots.
 #pragma once
-#include "core/kernels/elementwise/rows.h"
+#include <cstdint>
+
+#include "core/macros.h"
 
 namespace moxie::moe {
-
-// Of slot s, which holds assignment order[s]: token[s] = order[s] / top_k and slot[order[s]] = s.
-struct AssignSlots {
-  const int32_t* order;
-  int32_t* token;
-  int32_t* slot;
-  int64_t numel;
-  int32_t top_k;
-  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
-    const int64_t first = row * elementwise_row;
-    const int32_t* assignment = order + first;
-    int32_t *token_out = token + first, *slot_out = slot;
-    const int32_t k = top_k;
-    team.each(elementwise_count(numel, row), [=](int64_t i) {
-      token_out[i] = assignment[i] / k;
-      slot_out[assignment[i]] = static_cast<int32_t>(first + i);
-    });
-  }
-};
 
 // mean[e] (+)= load of expert e / layers
 struct AddLoad {

@@ -25,6 +25,10 @@ TEST_CASE("counting_sort: small cases") {
   const CountingSort s = sorted({2, 0, 2, 1, 0}, 4);
   CHECK(s.offsets.to_vector<int32_t>() == Ints{0, 2, 3, 5, 5});
   CHECK(s.order.to_vector<int32_t>() == Ints{1, 4, 3, 0, 2});
+  CHECK(s.place.to_vector<int32_t>() == Ints{3, 0, 4, 2, 1});
+  const CountingSort lines = counting_sort(Array::from(Ints{2, 0, 1, 0, 2, 1}, {3, 2}), 3, 2);
+  CHECK(lines.order.to_vector<int32_t>() == Ints{0, 1, 1, 2, 0, 2});
+  CHECK(lines.place.to_vector<int32_t>() == Ints{4, 0, 2, 1, 5, 3});
   CHECK(sorted({}, 3).offsets.to_vector<int32_t>() == Ints{0, 0, 0, 0});
   CHECK(sorted({}, 3).order.numel() == 0);
   CHECK(sorted({}, 0).offsets.to_vector<int32_t>() == Ints{0});

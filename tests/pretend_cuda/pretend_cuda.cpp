@@ -244,11 +244,13 @@ void check_indices(int, const char* op, const int32_t* index, int64_t n, int64_t
   });
 }
 
-void counting_sort(int, const int32_t* keys, int64_t n, int64_t values, int32_t* offsets, int32_t* order) {
+void counting_sort(int, const CountingSortProblem& p) {
   do_or_record([=] {
-    const CountingSort sorted = moxie::counting_sort(Array::from(std::span(keys, static_cast<size_t>(n)), {n}), values);
-    std::copy_n(sorted.offsets.data<int32_t>(), values + 1, offsets);
-    std::copy_n(sorted.order.data<int32_t>(), n, order);
+    const auto keys = Array::from(std::span(p.keys, static_cast<size_t>(p.n)), {p.n});
+    const CountingSort sorted = moxie::counting_sort(keys, p.values, p.group);
+    std::copy_n(sorted.offsets.data<int32_t>(), p.values + 1, p.offsets);
+    std::copy_n(sorted.order.data<int32_t>(), p.n, p.order);
+    std::copy_n(sorted.place.data<int32_t>(), p.n, p.place);
   });
 }
 
