@@ -47,6 +47,15 @@ void backward(const Saved& s, const Array& dweights, Grads& grads) {
 
 }  // namespace
 
+void detail::check_choice(const char* op, const Tensor& scores, const Tensor& bias, int64_t top_k) {
+  const int64_t experts = scores.dim(1);
+  check(top_k >= 1 && top_k <= experts, "{}: top_k must be between 1 and experts, got top_k = {}, experts = {}", op,
+        top_k, experts);
+  if (!bias.defined()) return;
+  check(bias.shape() == Shape({experts}), "{}: bias must be [experts = {}], got {}", op, experts, bias.shape());
+  check_same_kind(op, scores.value(), "scores", bias.value(), "bias");
+}
+
 Choice choose_experts(const Tensor& seen, const Tensor& weighed, const Tensor& bias, int64_t top_k, bool over_all) {
   const OpRange range("choose_experts");
   check(seen.shape().rank() == 2 && weighed.shape() == seen.shape(),
@@ -55,14 +64,8 @@ Choice choose_experts(const Tensor& seen, const Tensor& weighed, const Tensor& b
   check(seen.dtype() == Dtype::f32 || seen.dtype() == Dtype::f64, "choose_experts: scores must be f32 or f64, got {}",
         name_of(seen.dtype()));
   check_same_kind("choose_experts", seen.value(), "seen", weighed.value(), "weighed");
+  detail::check_choice("choose_experts", seen, bias, top_k);
   const int64_t tokens = seen.dim(0), experts = seen.dim(1);
-  check(top_k >= 1 && top_k <= experts,
-        "choose_experts: top_k must be between 1 and experts, got top_k = {}, experts = {}", top_k, experts);
-  if (bias.defined()) {
-    check(bias.shape() == Shape({experts}), "choose_experts: bias must be [experts = {}], got {}", experts,
-          bias.shape());
-    check_same_kind("choose_experts", seen.value(), "seen", bias.value(), "bias");
-  }
   const Saved saved{weighed.value(), bias.value(), Array::empty({tokens, top_k}, seen.options()),
                     Array::empty({tokens, top_k}, {Dtype::i32, seen.device()}), over_all};
   dispatch_statistics(seen.dtype(), [&]<class T>(T) {

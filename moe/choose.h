@@ -15,4 +15,9 @@ struct Choice {
 // softmax, in one kernel each way.
 Choice choose_experts(const Tensor& seen, const Tensor& weighed, const Tensor& bias, int64_t top_k, bool over_all);
 
+namespace detail {
+// Throws, in the name of `op`, where `scores` and `bias` can't be chosen from.
+void check_choice(const char* op, const Tensor& scores, const Tensor& bias, int64_t top_k);
+}  // namespace detail
+
 }  // namespace moxie::moe

@@ -36,6 +36,11 @@ Tensor learned_scale(const Tensor& log_scale) {
   return exp(top - relu(top - log_scale));
 }
 
+CosineOptions cosine_options(const RouterOptions& options) {
+  const bool perturbed = options.kind == RouterKind::perturbed_cosine;
+  return {perturbed ? options.tau_expert : 0, perturbed ? options.tau_token : 0, options.scale};
+}
+
 template <class Kind> Kind from_name(const char* what, std::string_view name, std::initializer_list<Kind> kinds) {
   std::string known;
   for (const Kind kind : kinds) {
@@ -123,14 +128,12 @@ Tensor Router::scores(const Tensor& x, const nn::Context& context) const {
 Tensor Router::scores_of(const Tensor& input, const nn::Context& context) const {
   const Dtype dtype = statistics_dtype(context.dtype);
   const Tensor rows = weight.as(dtype);
-  const double fixed_scale = log_scale ? 1 : options.scale;
   if (options.kind == RouterKind::linear) {
     const Tensor z = linear(input, rows);
-    return fixed_scale == 1 ? z : z * fixed_scale;
+    return options.scale == 1 ? z : z * options.scale;
   }
-  const bool perturbed = options.kind == RouterKind::perturbed_cosine;
-  const Tensor z =
-      cosine_scores(input, rows, perturbed ? options.tau_expert : 0, perturbed ? options.tau_token : 0, fixed_scale);
+  const CosineOptions cosine = cosine_options(options);  // with learned_temperature, scale is 1
+  const Tensor z = cosine_scores(input, rows, cosine.tau_expert, cosine.tau_token, cosine.scale);
   return log_scale ? z * learned_scale(log_scale->as(dtype)) : z;
 }
 
@@ -151,7 +154,14 @@ Router::Noisy Router::noisy(const Tensor& z, const Tensor& input, const nn::Cont
 
 Routing Router::operator()(const Tensor& x, const nn::Context& context) const {
   const Tensor beta = bias ? bias->as(statistics_dtype(context.dtype)) : Tensor();
-  const Tensor in = input(x, context), z = scores_of(in, context);
+  const Tensor in = input(x, context);
+  const bool changes_scores = log_scale || (context.training && is_on_scores(options.noise.kind));
+  if (options.kind != RouterKind::linear && !changes_scores) {
+    const ScoredChoice made = cosine_choice(in, weight.as(in.dtype()), cosine_options(options), beta, options.top_k,
+                                            options.weighting == Weighting::before_top_k);
+    return make_routing(made.scores, made.choice);
+  }
+  const Tensor z = scores_of(in, context);
   const Noisy with_noise = noisy(z, in, context);
   Routing routing = route(z, beta, options.top_k, options.weighting, with_noise.scores, options.noise.selection_only);
   routing.deviation = with_noise.deviation;

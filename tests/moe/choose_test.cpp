@@ -2,6 +2,7 @@
 // moe/choose.h: one kernel instead of top_k, gather, add and softmax.
 #include "moe/choose.h"
 
+#include "moe/cosine_scores.h"
 #include "nn/module.h"
 #include "tests/moe/support.h"
 
@@ -90,6 +91,66 @@ DEVICE_TEST_CASE("choose_experts: the bias alone gets the gradient that it gets 
   choose_experts(Tensor(scores), Tensor(scores), alone, 2, false).weights.backward(cotangent);
   CHECK_FALSE(all_zero(alone.grad()));
   CHECK(same_bits(alone.grad(), beside.grad()));
+}
+
+DEVICE_TEST_CASE("cosine_choice is cosine_scores and choose_experts") {
+  const CosineOptions options{.tau_expert = 0.1, .tau_token = 0.3, .scale = 1.7};
+  for (const Case& c : cases)
+    for (const Dtype dtype : {Dtype::f64, Dtype::f32})
+      for (int flags = 0; flags < 8; ++flags) {
+        const bool over_all = (flags & 1) != 0, with_bias = (flags & 2) != 0, scores_too = (flags & 4) != 0;
+        INFO(c.tokens, " tokens, ", c.top_k, " of ", c.experts, " ", name_of(dtype), " flags ", flags);
+        const auto run = [&](bool at_once) {
+          const Tensor x = leaf(random({c.tokens, 6}, 1, 1, dtype)), weight = leaf(random({c.experts, 6}, 2, 1, dtype));
+          const Tensor bias = with_bias ? leaf(random({c.experts}, 3, 1, dtype)) : Tensor();
+          ScoredChoice made;
+          if (at_once) {
+            made = cosine_choice(x, weight, options, bias, c.top_k, over_all);
+          } else {
+            made.scores = cosine_scores(x, weight, options.tau_expert, options.tau_token, options.scale);
+            made.choice = choose_experts(made.scores, made.scores, bias, c.top_k, over_all);
+          }
+          Tensor loss = sum(made.choice.weights * Tensor(random({c.tokens, c.top_k}, 4, 1, dtype)));
+          if (scores_too) loss = loss + sum(made.scores * Tensor(random({c.tokens, c.experts}, 5, 1, dtype)));
+          loss.backward();
+          return std::vector<Array>{made.scores.value(), made.choice.weights.value(),
+                                    made.choice.experts, x.grad(),
+                                    weight.grad(),       with_bias ? bias.grad() : Array()};
+        };
+        const std::vector<Array> got = run(true), wanted = run(false);
+        for (size_t i = 0; i < 3; ++i) CHECK(same_bits(got[i], wanted[i]));
+        const double tolerance = dtype == Dtype::f64 ? 1e-14 : 4e-6;
+        for (size_t i = 3; i < 6; ++i)
+          if (got[i].defined()) CHECK(difference(got[i], wanted[i], 1) <= tolerance);
+      }
+}
+
+DEVICE_TEST_CASE("cosine_choice: gradients") {
+  for (const bool over_all : {false, true}) {
+    // Scores far enough apart that small steps choose the same experts.
+    const std::vector<Tensor> inputs{leaf(random({6, 4}, 2)), leaf(random({5, 4}, 3)), leaf(random({5}, 4))};
+    for (const bool of_scores : {false, true})
+      check_gradients(
+          [&](std::span<const Tensor> x) {
+            const ScoredChoice made = cosine_choice(x[0], x[1], {0.1, 0.2, 1.3}, x[2], 2, over_all);
+            return of_scores ? made.scores * sum(made.choice.weights * made.choice.weights, 1, true)
+                             : made.choice.weights;
+          },
+          inputs, {.step = 1e-4});
+  }
+}
+
+DEVICE_TEST_CASE("cosine_choice: errors") {
+  const auto zeros = [](const Shape& shape, Dtype dtype = Dtype::f32) {
+    return Tensor::zeros(shape, {dtype, current_device()});
+  };
+  const Tensor x = zeros({3, 4}), weight = zeros({5, 4});
+  CHECK(message_of([&] { cosine_choice(x, weight, {}, {}, 6, false); }) ==
+        "cosine_choice: top_k must be between 1 and experts, got top_k = 6, experts = 5");
+  CHECK(message_of([&] { cosine_choice(x, weight, {}, zeros({4}), 1, false); }) ==
+        "cosine_choice: bias must be [experts = 5], got [4]");
+  CHECK(message_of([&] { cosine_choice(x, weight, {.tau_token = -1}, {}, 1, false); }) ==
+        "cosine_choice: tau must not be negative, got tau_expert = 0, tau_token = -1");
 }
 
 DEVICE_TEST_CASE("choose_experts: errors") {
