@@ -57,7 +57,8 @@ template <class T> struct Transposed {
   }
 };
 
-template <class T, int Pack> void check_transpose(const std::vector<int64_t>& sizes, int across, int64_t skipped = 0) {
+template <class Form, class T>
+void check_transpose(const std::vector<int64_t>& sizes, int across, int64_t skipped = 0) {
   CAPTURE(sizes.size());
   CAPTURE(sizes.back());
   CAPTURE(sizes[static_cast<size_t>(across)]);
@@ -66,27 +67,38 @@ template <class T, int Pack> void check_transpose(const std::vector<int64_t>& si
   const Buffer<T> wanted(problem.count), y(problem.count, skipped);
   problem.kernel.x = x.data;
   problem.kernel.y = wanted.data;
-  int64_t rows = 1;
-  for (int i = 0; i < problem.kernel.rank; ++i) {
-    const bool is_cut = i == across || i == problem.kernel.rank - 1;
-    rows *= is_cut ? problem.kernel.tiles(sizes[static_cast<size_t>(i)]) : sizes[static_cast<size_t>(i)];
-  }
-  for (int64_t row = 0; row < rows; ++row) problem.kernel(SerialTeam(), row);
+  for (int64_t row = 0; row < problem.kernel.all_tiles(); ++row) problem.kernel(SerialTeam(), row);
   problem.kernel.y = y.data;
-  if (Pack > 1) REQUIRE(transpose_is_packed(problem.kernel));
-  const int64_t tiles = transpose_tiles(problem.kernel);
+  if (std::is_same_v<Form, PackedTranspose<T>>) REQUIRE(PackedTranspose<T>::fits(problem.kernel));
+  const auto tiles = static_cast<int>(problem.kernel.all_tiles(Form::high, Form::wide));
   for (const auto order : {Emulation::Order::forward, Emulation::Order::backward, Emulation::Order::shuffled}) {
     for (int64_t i = 0; i < problem.count; ++i) y.data[i] = static_cast<T>(255.0f);
-    emulate({.blocks = 2, .threads = transpose_threads, .shared_bytes = sizeof(TransposeMemory<T>), .order = order},
-            [&] {
-              auto& shared = *reinterpret_cast<TransposeMemory<T>*>(dynamic_shared_memory());
-              for (int64_t tile = block_index(); tile < tiles; tile += grid_blocks())
-                transpose_tile<T, Pack>(problem.kernel, tile, shared);
-            });
+    using Memory = typename Form::Memory;
+    emulate({.blocks = tiles, .threads = transpose_threads, .shared_bytes = sizeof(Memory), .order = order},
+            [&] { transpose_tile<Form>(problem.kernel, *reinterpret_cast<Memory*>(dynamic_shared_memory())); });
     int64_t different = 0;
     for (int64_t i = 0; i < problem.count; ++i) different += y.data[i] != wanted.data[i];
     CHECK(different == 0);
   }
+}
+template <class T> void check_plain(const std::vector<int64_t>& sizes, int across, int64_t skipped = 0) {
+  check_transpose<PlainTranspose<T>, T>(sizes, across, skipped);
+}
+template <class T> void check_packed(const std::vector<int64_t>& sizes, int across) {
+  check_transpose<PackedTranspose<T>, T>(sizes, across);
+}
+
+template <class T> void check_sums(const ChunkSum<T>& kernel, int64_t rows) {
+  const int64_t inner = kernel.inner, n = kernel.n;
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t col = 0; col < inner; ++col) {
+      double wanted = 0;
+      const int64_t first = row % kernel.chunks * kernel.chunk;
+      for (int64_t k = first; k < std::min(first + kernel.chunk, n); ++k)
+        wanted += static_cast<double>(static_cast<float>(kernel.x[(row / kernel.chunks * n + k) * inner + col]));
+      if (static_cast<double>(kernel.y[row * inner + col]) != doctest::Approx(wanted).epsilon(1e-6))
+        CHECK_MESSAGE(false, "row ", row, " column ", col);
+    }
 }
 
 template <class T, int Pack> void check_columns(int64_t outer, int64_t n, int64_t inner, int64_t chunk) {
@@ -101,15 +113,14 @@ template <class T, int Pack> void check_columns(int64_t outer, int64_t n, int64_
   for (int64_t strip = 0; strip < strips; ++strip)
     emulate({.blocks = 2, .threads = chunk_sum_threads},
             [&] { sum_columns<T, Pack>(kernel, rows, block_index(), grid_blocks(), strip); });
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t col = 0; col < inner; ++col) {
-      double wanted = 0;
-      const int64_t first = row % chunks * chunk;
-      for (int64_t k = first; k < std::min(first + chunk, n); ++k)
-        wanted += static_cast<double>(static_cast<float>(x.data[(row / chunks * n + k) * inner + col]));
-      if (static_cast<double>(y.data[row * inner + col]) != doctest::Approx(wanted).epsilon(1e-6))
-        CHECK_MESSAGE(false, "row ", row, " column ", col);
-    }
+  check_sums(kernel, rows);
+  for (int64_t i = 0; i < rows * inner; ++i) y.data[i] = -1;
+  emulate({.blocks = 2, .threads = sharing_threads, .shared_bytes = sizeof(SharingMemory<T>)}, [&] {
+    auto& memory = *reinterpret_cast<SharingMemory<T>*>(dynamic_shared_memory());
+    for (int64_t strip = 0; strip * warp_size < inner; ++strip)
+      sum_shared_columns<T>(kernel, rows, block_index(), grid_blocks(), strip, memory);
+  });
+  check_sums(kernel, rows);
 }
 
 // Rows [rows, cols] of numbers of different sizes, and what lies beside them.
@@ -131,6 +142,12 @@ template <class T> void check_rows(int64_t rows, int64_t cols) {
       sum_row(sum, row);
     }
   });
+  const Buffer<float> by_block(rows);
+  const ChunkSum<T> block_sum{x.data, by_block.data, cols, 1, cols, 1};
+  emulate({.threads = row_threads, .shared_bytes = sizeof(RowMemory)}, [&] {
+    auto& memory = *reinterpret_cast<RowMemory*>(dynamic_shared_memory());
+    for (int64_t row = 0; row < rows; ++row) sum_row_by_block(block_sum, row, memory);
+  });
   for (int64_t row = 0; row < rows; ++row) {
     const auto at = [&](int64_t i) { return static_cast<double>(static_cast<float>(x.data[row * cols + i])); };
     double top = at(0), total = 0, plain = 0;
@@ -142,37 +159,42 @@ template <class T> void check_rows(int64_t rows, int64_t cols) {
           doctest::Approx(target < 0 ? 0 : top - at(target) + std::log(total)).epsilon(1e-5));
     CHECK(counted.data[row] == (target < 0 ? 0.0f : 1.0f));
     CHECK(static_cast<double>(sums.data[row]) == doctest::Approx(plain).epsilon(1e-5));
+    CHECK(static_cast<double>(by_block.data[row]) == doctest::Approx(plain).epsilon(1e-5));
   }
 }
 
 }  // namespace
 
 TEST_CASE("tuned transpose: tiles and their edges, alone and in packs") {
-  for (const int64_t rows : {1, 2, 63, 64, 65, 130})
-    for (const int64_t cols : {1, 2, 63, 64, 66, 129}) {
-      check_transpose<bf16, 1>({rows, cols}, 0);
-      if (rows % 2 == 0 && cols % 2 == 0) check_transpose<bf16, 2>({rows, cols}, 0);
+  for (const int64_t rows : {1, 63, 64, 65, 130})
+    for (const int64_t cols : {1, 63, 64, 66, 129}) check_plain<bf16>({rows, cols}, 0);
+  check_plain<float>({70, 131}, 0, 1);
+  check_plain<double>({66, 65}, 0);
+  check_plain<int32_t>({65, 64}, 0);
+  check_plain<uint8_t>({65, 67}, 0);
+  check_plain<bf16>({72, 64}, 0, 1);  // not aligned
+  for (const int64_t rows : {16, 48, 64, 80, 128, 144})
+    for (const int64_t cols : {16, 64, 80, 128, 208}) {
+      check_packed<bf16>({rows + 8, cols}, 0);
+      check_packed<float>({rows + 4, cols}, 0);
+      check_packed<int32_t>({rows, cols + 4}, 0);
+      check_packed<double>({rows + 2, cols}, 0);
+      check_packed<uint8_t>({rows, cols}, 0);
     }
-  check_transpose<float, 1>({70, 131}, 0, 1);
-  check_transpose<double, 1>({66, 65}, 0);
-  check_transpose<int32_t, 1>({65, 64}, 0);
-  check_transpose<uint8_t, 1>({65, 67}, 0);
-  check_transpose<uint8_t, 4>({68, 132}, 0);
-  check_transpose<bf16, 1>({70, 68}, 0, 1);  // not aligned to 4 bytes
 }
 
 TEST_CASE("tuned transpose: more dimensions, in packs where all lines allow it") {
-  check_transpose<bf16, 2>({3, 66, 70}, 1);
-  check_transpose<bf16, 2>({66, 3, 70}, 0);
-  check_transpose<bf16, 2>({2, 4, 3, 66}, 1);
-  check_transpose<float, 1>({5, 33, 2, 67}, 1);
-  Transposed<bf16> odd({3, 65, 70}, 1), aligned({3, 66, 70}, 1);
+  check_packed<bf16>({3, 64, 72}, 1);
+  check_packed<bf16>({72, 3, 64}, 0);
+  check_packed<float>({2, 4, 3, 68}, 1);
+  check_plain<float>({5, 33, 2, 67}, 1);
+  Transposed<bf16> odd({3, 68, 72}, 1), aligned({3, 64, 72}, 1);
   const Buffer<bf16> buffer(1);
   for (Transposed<bf16>* problem : {&odd, &aligned}) problem->kernel.x = problem->kernel.y = buffer.data;
-  CHECK(!transpose_is_packed(odd.kernel));
-  CHECK(transpose_is_packed(aligned.kernel));
+  CHECK(!PackedTranspose<bf16>::fits(odd.kernel));
+  CHECK(PackedTranspose<bf16>::fits(aligned.kernel));
   aligned.kernel.x = buffer.data + 1;
-  CHECK(!transpose_is_packed(aligned.kernel));
+  CHECK(!PackedTranspose<bf16>::fits(aligned.kernel));
 }
 
 TEST_CASE("tuned sums of lines: one column or four to a thread") {
@@ -182,6 +204,8 @@ TEST_CASE("tuned sums of lines: one column or four to a thread") {
     check_columns<float, 1>(3, 5, inner, 16);
   }
   check_columns<double, 1>(1, 9, 300, 4);
+  check_columns<float, 1>(2, 100, 5, 64);
+  check_columns<bf16, 1>(1, 300, 33, 300);
 }
 
 TEST_CASE("tuned sums and cross entropy: a warp to a row") {

@@ -60,33 +60,36 @@ template <class T> struct TransposeCopy {
   int64_t stride[max_rank];    // in x
   int64_t y_stride[max_rank];  // of a contiguous y
   static MOXIE_FN int64_t tiles(int64_t n, int64_t side = tile) { return (n + side - 1) / side; }
-  // All tiles of side x side elements.
-  int64_t all_tiles(int64_t side = tile) const {
+  // All tiles of `high` elements of dimension `across` by `wide` of the last one.
+  int64_t all_tiles(int64_t high = tile, int64_t wide = tile) const {
     int64_t count = 1;
-    for (int i = 0; i < rank; ++i) count *= i == across || i == rank - 1 ? tiles(size[i], side) : size[i];
+    for (int i = 0; i < rank; ++i)
+      count *= i == across ? tiles(size[i], high) : i == rank - 1 ? tiles(size[i], wide) : size[i];
     return count;
   }
 
-  // Number `row` of the tiles of side x side elements: element (j, i) goes from x[from + j + i * step] to y[to + j *
-  // apart + i].
+  // Number `row` of these tiles: element (j, i) goes from x[from + j + i * step] to y[to + j * apart + i]. Int counts
+  // tiles: on a GPU divisions of 32 bits are much faster.
   struct Place {
     int64_t from, to, step, apart, height, width;
   };
-  MOXIE_FN Place place(int64_t row, int64_t side = tile) const {
-    const int64_t cols = size[rank - 1], step = stride[rank - 1], apart = y_stride[across];
-    const int64_t column = row % tiles(cols, side) * side;
-    int64_t rest = row / tiles(cols, side), from = column * step, to = column;
+  template <class Int = int64_t> MOXIE_FN Place place(Int row, int64_t high = tile, int64_t wide = tile) const {
+    const int64_t cols = size[rank - 1], step = stride[rank - 1];
+    const Int across_cols = static_cast<Int>(tiles(cols, wide));
+    const int64_t column = row % across_cols * wide;
+    Int rest = row / across_cols;
+    int64_t from = column * step, to = column, line = 0;
     for (int i = rank - 2; i >= 0; --i) {
-      const int64_t places = i == across ? tiles(size[i], side) : size[i];
-      const int64_t index = rest % places * (i == across ? side : 1);
+      const Int places = static_cast<Int>(i == across ? tiles(size[i], high) : size[i]);
+      const int64_t index = rest % places * (i == across ? high : 1);
       rest /= places;
       from += index * stride[i];
       to += index * y_stride[i];
+      if (i == across) line = index;
     }
-    const int64_t line = to / apart % size[across];  // of the first line in the tile
-    const int64_t height = size[across] - line < side ? size[across] - line : side;
-    const int64_t width = cols - column < side ? cols - column : side;
-    return {from, to, step, apart, height, width};
+    const int64_t height = size[across] - line < high ? size[across] - line : high;
+    const int64_t width = cols - column < wide ? cols - column : wide;
+    return {from, to, step, y_stride[across], height, width};
   }
 
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
