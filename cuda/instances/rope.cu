@@ -6,6 +6,6 @@ namespace moxie {
 
 MOXIE_CUDA_KERNEL(RopeFrequencies);
 MOXIE_CUDA_WIDE_FLOATS(RopeTable);
-MOXIE_CUDA_FLOATS(Rope);
+MOXIE_CUDA_KERNEL(Rope<double>);  // the others are in cuda/tuned
 
 }  // namespace moxie

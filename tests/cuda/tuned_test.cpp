@@ -8,6 +8,7 @@
 
 #include "cuda/tuned/chunk_sum.cuh"
 #include "cuda/tuned/cross_entropy.cuh"
+#include "cuda/tuned/rope.cuh"
 #include "cuda/tuned/transpose.cuh"
 #include "tests/cuda/block_emulator.h"
 
@@ -163,7 +164,42 @@ template <class T> void check_rows(int64_t rows, int64_t cols) {
   }
 }
 
+// Of [rows, heads, head_dim] the first `turned` heads.
+template <class T> void check_rope(int64_t rows, int64_t heads, int64_t turned, int64_t head_dim, bool accumulate) {
+  CAPTURE(heads);
+  CAPTURE(head_dim);
+  const int64_t time = 3, count = rows * heads * head_dim, angles = time * head_dim / 2;
+  const Buffer<T> x = random_numbers<T>(count), wanted = random_numbers<T>(count), y = random_numbers<T>(count);
+  const Buffer<float> cosine = random_numbers<float>(angles), sine(angles);
+  for (int64_t i = 0; i < angles; ++i) sine.data[i] = static_cast<float>(i % 7) - 3;
+  Rope<T> kernel{x.data, wanted.data, cosine.data, sine.data, time, heads, turned, head_dim, -1, accumulate};
+  for (int64_t row = 0; row < rows; ++row) kernel(SerialTeam(), row);
+  kernel.y = y.data;
+  REQUIRE(PackedRope<T>::fits(kernel));
+  const PackedRope<T> packed(kernel);
+  const auto threads = static_cast<uint32_t>(packed.threads(rows));
+  for (uint32_t i = 0; i < threads + 5; ++i) packed(i, threads);
+  for (int64_t i = 0; i < count; ++i) {
+    const double difference = static_cast<double>(static_cast<float>(y.data[i]) - static_cast<float>(wanted.data[i]));
+    // the CPU may round products once where the other form rounds them twice
+    if (std::abs(difference) > std::abs(static_cast<double>(static_cast<float>(wanted.data[i]))) / 128 + 1e-4)
+      CHECK_MESSAGE(false, "element ", i, " differs by ", difference);
+  }
+}
+
 }  // namespace
+
+TEST_CASE("tuned rope: packs of two heads") {
+  for (const bool accumulate : {false, true}) {
+    check_rope<bf16>(7, 4, 4, 64, accumulate);
+    check_rope<bf16>(4, 5, 3, 16, accumulate);
+    check_rope<bf16>(2, 1, 1, 48, accumulate);
+    check_rope<float>(7, 6, 2, 8, accumulate);
+    check_rope<float>(3, 3, 0, 24, accumulate);
+  }
+  Rope<bf16> kernel{nullptr, nullptr, nullptr, nullptr, 1, 1, 1, 24, 1, false};
+  CHECK(!PackedRope<bf16>::fits(kernel));
+}
 
 TEST_CASE("tuned transpose: tiles and their edges, alone and in packs") {
   for (const int64_t rows : {1, 63, 64, 65, 130})
