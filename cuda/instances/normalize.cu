@@ -16,7 +16,7 @@ MOXIE_CUDA_FLOATS(LayerNormBackward);
 MOXIE_CUDA_FLOATS(LayerNormParameterPartial);
 MOXIE_CUDA_KERNEL(RmsNorm<double>);
 MOXIE_CUDA_KERNEL(RmsNormBackward<double>);
-MOXIE_CUDA_FLOATS(RmsNormWeightPartial);
+MOXIE_CUDA_KERNEL(RmsNormWeightPartial<double>);
 MOXIE_CUDA_KERNEL(Softmax<double>);
 MOXIE_CUDA_KERNEL(SoftmaxBackward<double>);
 MOXIE_CUDA_KERNEL(LogSoftmax<double>);

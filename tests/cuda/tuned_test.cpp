@@ -8,6 +8,7 @@
 
 #include "cuda/tuned/chunk_sum.cuh"
 #include "cuda/tuned/cross_entropy.cuh"
+#include "cuda/tuned/norm_weight.cuh"
 #include "cuda/tuned/rope.cuh"
 #include "cuda/tuned/transpose.cuh"
 #include "tests/cuda/block_emulator.h"
@@ -164,6 +165,25 @@ template <class T> void check_rows(int64_t rows, int64_t cols) {
   }
 }
 
+template <class T> void check_norm_weight(int64_t rows, int64_t cols, int64_t chunk) {
+  CAPTURE(rows);
+  CAPTURE(cols);
+  const int64_t chunks = (rows + chunk - 1) / chunk;
+  const Buffer<T> x = random_numbers<T>(rows * cols), dy = random_numbers<T>(rows * cols);
+  const Buffer<float> rstd = random_numbers<float>(rows), wanted(chunks * cols), made(chunks * cols);
+  RmsNormWeightPartial<T> kernel{x.data, rstd.data, dy.data, wanted.data, rows, cols, chunk};
+  for (int64_t i = 0; i < chunks; ++i) kernel(SerialTeam(), i);
+  kernel.partial = made.data;
+  using Columns = NormWeightColumns<T>;
+  REQUIRE(Columns::fits(kernel));
+  for (int64_t strip = 0; strip < Columns::strips(kernel); ++strip)
+    emulate({.blocks = static_cast<int>(chunks), .threads = norm_weight_threads},
+            [&] { Columns::run(kernel, block_index(), strip); });
+  for (int64_t i = 0; i < chunks * cols; ++i)
+    if (static_cast<double>(made.data[i]) != doctest::Approx(static_cast<double>(wanted.data[i])).epsilon(1e-6))
+      CHECK_MESSAGE(false, "element ", i);
+}
+
 // Of [rows, heads, head_dim] the first `turned` heads.
 template <class T> void check_rope(int64_t rows, int64_t heads, int64_t turned, int64_t head_dim, bool accumulate) {
   CAPTURE(heads);
@@ -188,6 +208,12 @@ template <class T> void check_rope(int64_t rows, int64_t heads, int64_t turned, 
 }
 
 }  // namespace
+
+TEST_CASE("tuned RMSNorm: the weight's gradient by chunks of rows") {
+  check_norm_weight<bf16>(37, 768, 16);
+  check_norm_weight<bf16>(8, 20, 32);
+  check_norm_weight<float>(33, 1028, 32);
+}
 
 TEST_CASE("tuned rope: packs of two heads") {
   for (const bool accumulate : {false, true}) {
