@@ -78,6 +78,9 @@ void ops(Dtype dtype, int64_t rows, int64_t cols) {
     row("sum, first dimension", dtype, array, [&] { sum(x, 0); });
     row("sum of all", dtype, array, [&] { sum(x); });
     row("transpose", dtype, 2 * array, [&] { transpose(x, 0, 1); });
+    constexpr int64_t time = 1024, head_dim = 64;
+    const Tensor heads = reshape(x, {rows / time, time, cols / head_dim, head_dim});
+    row("rope", dtype, 2 * array, [&] { rope(heads, cols / head_dim, 0, 10000); });
   }
   const auto backward = [&](const std::string& name, double passes, const std::function<Tensor(const Tensor&)>& f) {
     const Tensor leaf = Tensor(x.value()).set_requires_grad();
@@ -95,6 +98,8 @@ void ops(Dtype dtype, int64_t rows, int64_t cols) {
   };
   backward("silu, backward", 3, [](const Tensor& t) { return silu(t); });
   backward("rms_norm, backward", 3, [&](const Tensor& t) { return rms_norm(t, weight); });
+  const Tensor learned = Tensor(weight.value()).set_requires_grad();
+  backward("rms_norm, and its weight", 3, [&](const Tensor& t) { return rms_norm(t, learned); });
   backward("softmax, backward", 3, [](const Tensor& t) { return softmax(t); });
 }
 
