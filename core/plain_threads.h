@@ -9,7 +9,7 @@ namespace moxie {
 // The number of the thread in its loop, -1 outside.
 inline thread_local int plain_thread = -1;
 
-// Calls f(data, m) on a thread of its own for every m in [0, members), and waits for all.
+// Calls f(data, m) on a thread of its own for every m in [0, members), 0 on this one, and waits for all.
 void on_plain_threads(int members, void (*f)(const void* data, int m), const void* data);
 
 template <class F> void on_plain_threads(int members, const F& f) {

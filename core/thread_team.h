@@ -153,9 +153,9 @@ class ThreadTeam final {
   int members_;
 };
 
-// Runs kernel(team, row) for every row in [0, rows), one after the other, by one team of `members` threads. Rows are
-// not separated by a sync either: two rows that touch the same place are a race, as on a GPU. The kernel must not
-// throw.
+// Runs kernel(team, row) for every row in [0, rows), one after the other, by one team of `members` threads, of which
+// this is the first. Rows are not separated by a sync either: two rows that touch the same place are a race, as on a
+// GPU. The kernel must not throw.
 template <class Kernel> void run_rows_thread_team(const Kernel& kernel, int64_t rows, int members) {
   check(members >= 1, "run_rows_thread_team: members must be at least 1, got {}", members);
   ThreadTeamBoard board(members);
@@ -165,8 +165,9 @@ template <class Kernel> void run_rows_thread_team(const Kernel& kernel, int64_t 
     for (int64_t row = 0; row < rows; ++row) kernel(team, row);
   };
   std::vector<std::thread> threads;
-  threads.reserve(static_cast<size_t>(members));
-  for (int member = 0; member < members; ++member) threads.emplace_back(run, member);
+  threads.reserve(static_cast<size_t>(members - 1));
+  for (int member = 1; member < members; ++member) threads.emplace_back(run, member);
+  run(0);
   for (std::thread& thread : threads) thread.join();
 }
 

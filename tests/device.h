@@ -21,7 +21,7 @@ inline bool has_cuda() {
   return false;
 }
 
-// MOXIE_TEST_SMALL=1 asks for little work on the device, for tools that slow it down a hundredfold.
+// MOXIE_TEST_SMALL=1 asks for little work, for tools that slow it down a hundredfold.
 inline bool small_only() {
   const char* small = std::getenv("MOXIE_TEST_SMALL");
   return small != nullptr && std::string_view(small) == "1";

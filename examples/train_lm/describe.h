@@ -18,8 +18,7 @@ struct MemoryEstimate {
   double total() const { return parameters + gradients + optimizer + activations + rest; }
 };
 // What training will take on the CPU: measured with passes over a few sequences, since it grows in proportion to a
-// micro-batch's, and clears the gradients. The peak of a run is within a tenth of the total; with recomputation
-// one of `tiny` was a fifth above it.
+// micro-batch's, and clears the gradients. The peak of a run is within a tenth of the total.
 MemoryEstimate estimate_memory(const Run& run);
 
 // Data, model, router, losses, optimizer and batches, one line each.

@@ -20,9 +20,6 @@ using namespace moxie::testing;
 
 namespace {
 
-constexpr Emulation::Order orders[] = {Emulation::Order::forward, Emulation::Order::backward,
-                                       Emulation::Order::shuffled};
-
 // How the emulator runs a case's kernels.
 struct Run {
   Emulation::Order order = Emulation::Order::forward;
@@ -177,15 +174,13 @@ TEST_CASE("attention on CUDA, tensor cores: the same bits whenever threads run a
   AttentionCase<bf16> expected(shape);
   forward_on_tensor_cores<64>(expected, {});
   backward_on_tensor_cores<64>(expected, {});
-  for (const Emulation::Order order : orders) {
-    for (const bool late : {true, false}) {
-      AttentionCase<bf16> c(shape);
-      forward_on_tensor_cores<64>(c, {order, late});
-      backward_on_tensor_cores<64>(c, {order, late});
-      CHECK(same_bits(c.out, expected.out));
-      CHECK(same_bits(c.lse, expected.lse));
-      CHECK(same_bits(c.gradients, expected.gradients));
-    }
+  for (const Emulation& way : every_way({})) {
+    AttentionCase<bf16> c(shape);
+    forward_on_tensor_cores<64>(c, {way.order, way.late});
+    backward_on_tensor_cores<64>(c, {way.order, way.late});
+    CHECK(same_bits(c.out, expected.out));
+    CHECK(same_bits(c.lse, expected.lse));
+    CHECK(same_bits(c.gradients, expected.gradients));
   }
 }
 
@@ -210,15 +205,13 @@ TEST_CASE("attention on CUDA, warpgroups: the same bits whenever threads run and
   AttentionCase<bf16> expected(shape);
   forward_on_warpgroups<64>(expected, {});
   backward_on_warpgroups<64>(expected, {});
-  for (const Emulation::Order order : orders) {
-    for (const bool late : {true, false}) {
-      AttentionCase<bf16> c(shape);
-      forward_on_warpgroups<64>(c, {order, late});
-      backward_on_warpgroups<64>(c, {order, late});
-      CHECK(same_bits(c.out, expected.out));
-      CHECK(same_bits(c.lse, expected.lse));
-      CHECK(same_bits(c.gradients, expected.gradients));
-    }
+  for (const Emulation& way : every_way({})) {
+    AttentionCase<bf16> c(shape);
+    forward_on_warpgroups<64>(c, {way.order, way.late});
+    backward_on_warpgroups<64>(c, {way.order, way.late});
+    CHECK(same_bits(c.out, expected.out));
+    CHECK(same_bits(c.lse, expected.lse));
+    CHECK(same_bits(c.gradients, expected.gradients));
   }
 }
 
@@ -280,10 +273,10 @@ TEST_CASE("attention on CUDA, plain: the same bits in whatever order threads run
   AttentionCase<float> expected(shape);
   forward_plain<float, 1>(expected, {});
   backward_plain<float, 1>(expected, {});
-  for (const Emulation::Order order : orders) {
+  for (const Emulation& way : every_way({})) {
     AttentionCase<float> c(shape);
-    forward_plain<float, 1>(c, {order});
-    backward_plain<float, 1>(c, {order});
+    forward_plain<float, 1>(c, {way.order, way.late});
+    backward_plain<float, 1>(c, {way.order, way.late});
     CHECK(same_bits(c.out, expected.out));
     CHECK(same_bits(c.lse, expected.lse));
     CHECK(same_bits(c.gradients, expected.gradients));

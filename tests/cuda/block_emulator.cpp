@@ -376,16 +376,4 @@ void emulate(const Emulation& emulation, const std::function<void()>& kernel) {
   Block::running = before;
 }
 
-void emulate_all(Emulation emulation, const std::function<void()>& kernel, const std::function<void()>& verify) {
-  using Order = Emulation::Order;
-  for (const Order order : {Order::forward, Order::backward, Order::shuffled}) {
-    for (const bool late : {true, false}) {
-      emulation.order = order;
-      emulation.late = late;
-      emulate(emulation, kernel);
-      verify();
-    }
-  }
-}
-
 }  // namespace moxie::cuda

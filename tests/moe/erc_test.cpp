@@ -96,10 +96,11 @@ double margin(const Array& matrix, double alpha) {
 }
 
 DEVICE_TEST_CASE("gradients of the ERC loss agree with differences, delta and active hinges held fixed") {
-  int checked = 0;
+  int tried = 0, checked = 0;
   for (const int64_t n : {2, 4, 7})
     for (const double alpha : {0.0, 0.5, 1.0, 2.0})
-      for (uint64_t seed = 0; seed < 8; ++seed) {
+      for (uint64_t seed = 0; seed < (small_only() ? 1 : 8); ++seed) {
+        ++tried;
         const Array router = random({n, 5}, 50 + seed), gate = random({n, 6, 5}, 80 + seed);
         const Array delta = erc_noise(router, {.seed = seed});
         if (margin(erc_matrix(router, gate, 4, delta), alpha) < 2e-3) continue;
@@ -107,7 +108,7 @@ DEVICE_TEST_CASE("gradients of the ERC loss agree with differences, delta and ac
         check_gradients([&](std::span<const Tensor> x) { return erc_loss(x[0], x[1], 4, delta, alpha); },
                         {leaf(router), leaf(gate)}, {.step = 1e-4, .directions = 1});
       }
-  CHECK(checked >= 30);
+  CHECK(16 * checked >= 5 * tried);
 }
 
 DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {

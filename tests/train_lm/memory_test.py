@@ -46,6 +46,9 @@ class Memory(unittest.TestCase):
     def test_parts_of_a_batch_and_other_experts(self):
         self.assert_near("--batch", 24, "--micro-batches", 2, "--experts", 16)
 
+    def test_activations_computed_twice(self):
+        self.assert_near("--recompute")
+
 
 def main():
     global TRAIN
