@@ -177,7 +177,7 @@ inline uint32_t match_any(int32_t value) {
   return equal;
 }
 inline int count_bits(uint32_t bits) { return std::popcount(bits); }
-inline void add_atomically(int32_t* to, int32_t value) { *to += value; }
+inline void add_atomically(int32_t* to, int32_t value) { std::atomic_ref(*to).fetch_add(value); }
 
 inline void copy_async_16(uint32_t shared, const void* global, bool valid) {
   emulated::copy_async(shared, valid ? global : nullptr, 16);

@@ -2,6 +2,7 @@
 // What the CPU form of cuda/intrinsics.cuh asks of the block emulator. Declared here, defined by
 // tests/cuda/block_emulator.cpp: no part of the library.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -55,9 +55,8 @@ void check_sort(int n, int values, int group, bool one_value = false) {
 }  // namespace
 
 TEST_CASE("sort of few values: is std::stable_sort") {
-  for (const int n : {1, 31, 33, 2047, 2048, 2049, 9000})
+  for (const int n : {1, 33, 2048, 2049})
     for (const int values : {1, 3, 64}) check_sort(n, values, 1);
-  check_sort(5000, 511, 4);
   check_sort(5000, 512, 8);
   check_sort(4200, 300, 2, true);
 }

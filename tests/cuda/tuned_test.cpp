@@ -228,15 +228,15 @@ TEST_CASE("tuned rope: packs of two heads") {
 }
 
 TEST_CASE("tuned transpose: tiles and their edges, alone and in packs") {
-  for (const int64_t rows : {1, 63, 64, 65, 130})
-    for (const int64_t cols : {1, 63, 64, 66, 129}) check_plain<bf16>({rows, cols}, 0);
+  for (const int64_t rows : {1, 64, 65})
+    for (const int64_t cols : {1, 63, 129}) check_plain<bf16>({rows, cols}, 0);
   check_plain<float>({70, 131}, 0, 1);
   check_plain<double>({66, 65}, 0);
   check_plain<int32_t>({65, 64}, 0);
   check_plain<uint8_t>({65, 67}, 0);
   check_plain<bf16>({72, 64}, 0, 1);  // not aligned
-  for (const int64_t rows : {16, 48, 64, 80, 128, 144})
-    for (const int64_t cols : {16, 64, 80, 128, 208}) {
+  for (const int64_t rows : {16, 64, 144})
+    for (const int64_t cols : {48, 208}) {
       check_packed<bf16>({rows + 8, cols}, 0);
       check_packed<float>({rows + 4, cols}, 0);
       check_packed<int32_t>({rows, cols + 4}, 0);
