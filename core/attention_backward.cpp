@@ -154,8 +154,8 @@ void load_queries(const AttentionBackward& problem, int64_t batch, int64_t h, in
   copy_rows(dout, problem.dout_stride, b.dout, queries, d, padded, C{1});
   std::fill(b.q + queries * padded, b.q + query_block * padded, C{0});
   std::fill(b.dout + queries * padded, b.dout + query_block * padded, C{0});
-  transpose<C>(b.q, padded, b.q_t, query_block, query_block, d, C{1});
-  transpose<C>(b.dout, padded, b.dout_t, query_block, query_block, d, C{1});
+  transpose<C>(b.q, padded, b.q_t, query_block, query_block, d);
+  transpose<C>(b.dout, padded, b.dout_t, query_block, query_block, d);
   for (int64_t w = 0; w < query_block; ++w) {
     constexpr C infinity = std::numeric_limits<C>::infinity();
     b.lse[w] = w >= queries || lse[w] == -infinity ? infinity : lse[w];

@@ -25,7 +25,7 @@ template <class C> void dot_rows(const C* q, const Rows<C>& keys, C* scores, int
       }
       sums[l] = sum;
     }
-    transpose_stages<1>(sums);
+    simd::transpose_stages<1>(sums);
     Vector total = sums[0];
     for (int64_t l = 1; l < lanes; ++l) total += sums[l];
     *reinterpret_cast<Memory*>(scores + j) = total;

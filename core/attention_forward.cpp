@@ -108,7 +108,7 @@ void finish(const QueryTile<C>& tile, T* out, int64_t out_stride, C* lse, int64_
   for (int64_t w = 0; w < queries; ++w) {
     lse[w] = tile.sum[w] == C{0} ? minus_infinity<C> : tile.top[w] + math::log(tile.sum[w]);
   }
-  transpose<C>(tile.out, width, rows, head_dim, head_dim, width, C{1});
+  transpose<C>(tile.out, width, rows, head_dim, head_dim, width);
   for (int64_t w = 0; w < queries; ++w) {
     T* to = out + w * out_stride;
 #pragma omp simd
@@ -144,7 +144,7 @@ void query_block_forward(const Attention& p, int64_t b, int64_t h, int64_t first
     const int64_t count = std::min(width, queries - t * width);
     copy_rows(q + t * width * p.q_stride, p.q_stride, rows, count, d, d, static_cast<C>(p.scale));
     std::fill(rows + count * d, rows + width * d, C{0});
-    transpose<C>(rows, d, tile.q, width, width, d, C{1});
+    transpose<C>(rows, d, tile.q, width, width, d);
     std::fill_n(tile.out, d * width, C{0});
     std::fill_n(tile.top, width, minus_infinity<C>);
     std::fill_n(tile.sum, width, C{0});

@@ -2,30 +2,22 @@
 // Internal to core/attention*.cpp: products of small blocks in registers, on vectors of the processor's own width.
 #pragma once
 #include <cstdint>
-#include <utility>
 
 #include "core/dtype.h"
 #include "core/math.h"
+#include "core/simd.h"
 
 namespace moxie::attention_cpu {
 
+using simd::Simd;
+using simd::transpose;
+
 #if defined(__AVX512F__)
-inline constexpr int vector_bytes = 64;
 inline constexpr int tile_rows = 12;  // with tile_vectors columns: 24 of 32 registers hold sums
-#elif defined(__AVX__)
-inline constexpr int vector_bytes = 32;
-inline constexpr int tile_rows = 6;  // 12 of 16 registers hold sums
 #else
-inline constexpr int vector_bytes = 16;
-inline constexpr int tile_rows = 6;
+inline constexpr int tile_rows = 6;  // 12 of 16 registers hold sums
 #endif
 inline constexpr int tile_vectors = 2;
-
-template <class C> struct Simd {
-  static constexpr int lanes = vector_bytes / static_cast<int>(sizeof(C));
-  typedef C Vector __attribute__((vector_size(vector_bytes)));
-  typedef C Memory __attribute__((vector_size(vector_bytes), aligned(alignof(C)), may_alias));
-};
 
 // How many queries one column of tiles holds: they lie along the lanes of tile_vectors vectors.
 template <class C> inline constexpr int64_t tile_columns = tile_vectors* Simd<C>::lanes;
@@ -129,50 +121,6 @@ template <class C> void soften(C* scores, int64_t rows, C cap) {
   const int64_t count = rows * tile_columns<C>;
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) scores[i] = cap * math::tanh(scores[i] * inverse);
-}
-
-// One stage of a square transpose: swaps blocks of size B between the rows i and i + B.
-template <class Vector, int B, int... I>
-[[gnu::always_inline]] inline void swap_blocks(Vector& x, Vector& y, std::integer_sequence<int, I...>) {
-  constexpr int lanes = static_cast<int>(sizeof...(I));
-  const Vector low = __builtin_shufflevector(x, y, ((I & B) != 0 ? lanes + I - B : I)...);
-  const Vector high = __builtin_shufflevector(x, y, ((I & B) != 0 ? lanes + I : I + B)...);
-  x = low;
-  y = high;
-}
-
-template <int B, class Vector, int Lanes> [[gnu::always_inline]] inline void transpose_stages(Vector (&rows)[Lanes]) {
-  if constexpr (B < Lanes) {
-    for (int i = 0; i < Lanes; ++i) {
-      if ((i & B) == 0) swap_blocks<Vector, B>(rows[i], rows[i + B], std::make_integer_sequence<int, Lanes>{});
-    }
-    transpose_stages<2 * B>(rows);
-  }
-}
-
-// to[j, i] = factor * from[i, j] for i < rows, j < columns.
-template <class C>
-void transpose(const C* from, int64_t from_row, C* to, int64_t to_row, int64_t rows, int64_t columns, C factor) {
-  using Memory = typename Simd<C>::Memory;
-  using Vector = typename Simd<C>::Vector;
-  constexpr int lanes = Simd<C>::lanes;
-  const int64_t full_rows = rows / lanes * lanes, full_columns = columns / lanes * lanes;
-  for (int64_t i = 0; i < full_rows; i += lanes) {
-    for (int64_t j = 0; j < full_columns; j += lanes) {
-      Vector block[lanes];
-      for (int l = 0; l < lanes; ++l) {
-        block[l] = *reinterpret_cast<const Memory*>(from + (i + l) * from_row + j) * factor;
-      }
-      transpose_stages<1>(block);
-      for (int l = 0; l < lanes; ++l) *reinterpret_cast<Memory*>(to + (j + l) * to_row + i) = block[l];
-    }
-    for (int64_t j = full_columns; j < columns; ++j) {
-      for (int64_t l = i; l < i + lanes; ++l) to[j * to_row + l] = from[l * from_row + j] * factor;
-    }
-  }
-  for (int64_t i = full_rows; i < rows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j] * factor;
-  }
 }
 
 // to[i, j] = factor * from[i, j], zero for j from `columns` to `padded`.

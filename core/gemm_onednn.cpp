@@ -16,6 +16,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "core/simd.h"
 
 namespace moxie::gemm_detail {
 namespace {
@@ -70,45 +71,15 @@ void call(const Gemm& g) {
                  static_cast<int>(status), g.m, g.n, g.k);
 }
 
-constexpr int64_t tile = 8;
-typedef float Vector __attribute__((vector_size(tile * sizeof(float)), aligned(alignof(float)), may_alias));
-
-// Writes the transpose of an 8 x 8 tile: three perfect shuffles of its rows.
-inline void transpose_tile(const float* source, int64_t ld, float* target, int64_t target_ld) {
-  Vector rows[tile], next[tile];
-  for (int64_t i = 0; i < tile; ++i) rows[i] = *reinterpret_cast<const Vector*>(source + i * ld);
-#pragma GCC unroll 3
-  for (int step = 0; step < 3; ++step) {
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < tile / 2; ++i) {
-      next[2 * i] = __builtin_shufflevector(rows[i], rows[i + tile / 2], 0, 8, 1, 9, 2, 10, 3, 11);
-      next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + tile / 2], 4, 12, 5, 13, 6, 14, 7, 15);
-    }
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < tile; ++i) rows[i] = next[i];
-  }
-  for (int64_t i = 0; i < tile; ++i) *reinterpret_cast<Vector*>(target + i * target_ld) = rows[i];
-}
-
-// target [cols, rows] = the transpose of source [rows, cols].
-void transpose(const float* source, int64_t ld, int64_t rows, int64_t cols, float* target, int64_t target_ld) {
-  const int64_t whole_rows = rows / tile * tile, whole_cols = cols / tile * tile;
-  for (int64_t j = 0; j < whole_cols; j += tile) {
-    for (int64_t i = 0; i < whole_rows; i += tile) {
-      transpose_tile(source + i * ld + j, ld, target + j * target_ld + i, target_ld);
-    }
-  }
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = i < whole_rows ? whole_cols : 0; j < cols; ++j) target[j * target_ld + i] = source[i * ld + j];
-  }
-}
-
 void copy(const float* source, int64_t ld, int64_t rows, int64_t cols, float* target, int64_t target_ld) {
   for (int64_t i = 0; i < rows; ++i) std::copy_n(source + i * ld, cols, target + i * target_ld);
 }
 
 // Copies cost about 1 / 100 of the products at this size and less beyond.
 constexpr int64_t reuse_least = 64;
+// oneDNN's kernels of 512 bits multiply by B^T a twentieth more slowly than by B: rows of A that pay for a copy then.
+constexpr bool slow_b_transposed = simd::vector_bytes == 64;
+constexpr int64_t reuse_b_transposed = 128;
 // Below this leading dimension oneDNN reads B in place as fast as from a copy.
 constexpr int64_t wide = 512;
 
@@ -119,9 +90,10 @@ void multiply_f32(const Gemm& g) {
   const OneThread guard;
   // oneDNN's kernels for small blocks read B row by row in place, which is slow for distant rows (by half for rows
   // of 1024 and more), and those for a transposed A are slower by a sixth.
-  const bool transpose_a = g.transpose_a && g.n >= reuse_least && g.m >= tile && g.k >= reuse_least;
+  const bool transpose_a = g.transpose_a && g.n >= reuse_least && g.m >= 8 && g.k >= reuse_least;
   const bool copy_b = !g.transpose_b && g.ldb >= wide && g.ldb != g.n + padding && g.m >= reuse_least;
-  if (!transpose_a && !copy_b) return call(g);
+  const bool transpose_b = slow_b_transposed && g.transpose_b && g.m >= reuse_b_transposed && g.n >= 16;
+  if (!transpose_a && !copy_b && !transpose_b) return call(g);
 
   const int64_t depth_most = std::min(g.k, block_depth);
   const float* a = static_cast<const float*>(g.a);
@@ -137,13 +109,18 @@ void multiply_f32(const Gemm& g) {
       piece.transpose_a = false;
       piece.lda = depth_most + padding;
       float* target = scratch_f32(Scratch::panel_a, g.m * piece.lda);
-      transpose(from_a, g.lda, piece.k, g.m, target, piece.lda);
+      simd::transpose<float>(from_a, g.lda, target, piece.lda, piece.k, g.m);
       piece.a = target;
     }
-    if (copy_b) {
+    if (copy_b || transpose_b) {
+      piece.transpose_b = false;
       piece.ldb = g.n + padding;
       float* target = scratch_f32(Scratch::panel_b, depth_most * piece.ldb);
-      copy(from_b, g.ldb, piece.k, g.n, target, piece.ldb);
+      if (transpose_b) {
+        simd::transpose<float>(from_b, g.ldb, target, piece.ldb, g.n, piece.k);
+      } else {
+        copy(from_b, g.ldb, piece.k, g.n, target, piece.ldb);
+      }
       piece.b = target;
     }
     call(piece);
