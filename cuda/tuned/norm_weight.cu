@@ -16,6 +16,7 @@ template <class T> void launch(int device, const RmsNormWeightPartial<T>& kernel
   const int64_t strips = NormWeightColumns<T>::strips(kernel);
   if (!NormWeightColumns<T>::fits(kernel) || strips > most_blocks_y || rows > most_blocks)
     return launch_rows(device, kernel, rows, cols);
+  if (rows == 0 || strips == 0) return;
   const dim3 blocks(static_cast<unsigned>(rows), static_cast<unsigned>(strips));
   norm_weight_columns<<<blocks, norm_weight_threads, 0, stream(device)>>>(kernel);
   check_launch(device, __PRETTY_FUNCTION__, {blocks, norm_weight_threads});
