@@ -77,6 +77,8 @@ void copy(const float* source, int64_t ld, int64_t rows, int64_t cols, float* ta
 
 // Copies cost about 1 / 100 of the products at this size and less beyond.
 constexpr int64_t reuse_least = 64;
+// Columns of B that pay for the transpose of A.
+constexpr int64_t reuse_a_transposed = 128;
 // oneDNN's kernels of 512 bits multiply by B^T a twentieth more slowly than by B: rows of A that pay for a copy then.
 constexpr bool slow_b_transposed = simd::vector_bytes == 64;
 constexpr int64_t reuse_b_transposed = 128;
@@ -90,7 +92,7 @@ void multiply_f32(const Gemm& g) {
   const OneThread guard;
   // oneDNN's kernels for small blocks read B row by row in place, which is slow for distant rows (by half for rows
   // of 1024 and more), and those for a transposed A are slower by a sixth.
-  const bool transpose_a = g.transpose_a && g.n >= reuse_least && g.m >= 8 && g.k >= reuse_least;
+  const bool transpose_a = g.transpose_a && g.n >= reuse_a_transposed && g.m >= 8 && g.k >= reuse_least;
   const bool copy_b = !g.transpose_b && g.ldb >= wide && g.ldb != g.n + padding && g.m >= reuse_least;
   const bool transpose_b = slow_b_transposed && g.transpose_b && g.m >= reuse_b_transposed && g.n >= 16;
   if (!transpose_a && !copy_b && !transpose_b) return call(g);

@@ -39,27 +39,23 @@ template <int B, class Vector, int Lanes> [[gnu::always_inline]] inline void tra
   }
 }
 
-// to[j, i] = from[i, j] for i < rows, j < columns. Whole lines of `from` are read one after the other; where those of
-// `to` fall on all sets of the cache, they stay there until they are full.
+// to[j, i] = from[i, j] for i < rows, j < columns. Rows of `to` are written from their beginning to their end.
 template <class C>
 void transpose(const C* from, int64_t from_row, C* to, int64_t to_row, int64_t rows, int64_t columns) {
   using Memory = typename Simd<C>::Memory;
   using Vector = typename Simd<C>::Vector;
   constexpr int lanes = Simd<C>::lanes;
   const int64_t full_rows = rows / lanes * lanes, full_columns = columns / lanes * lanes;
-  for (int64_t i = 0; i < full_rows; i += lanes) {
-    for (int64_t j = 0; j < full_columns; j += lanes) {
+  for (int64_t j = 0; j < full_columns; j += lanes) {
+    for (int64_t i = 0; i < full_rows; i += lanes) {
       Vector block[lanes];
       for (int l = 0; l < lanes; ++l) block[l] = *reinterpret_cast<const Memory*>(from + (i + l) * from_row + j);
       transpose_stages<1>(block);
       for (int l = 0; l < lanes; ++l) *reinterpret_cast<Memory*>(to + (j + l) * to_row + i) = block[l];
     }
-    for (int64_t j = full_columns; j < columns; ++j) {
-      for (int64_t l = i; l < i + lanes; ++l) to[j * to_row + l] = from[l * from_row + j];
-    }
   }
-  for (int64_t i = full_rows; i < rows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = i < full_rows ? full_columns : 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
   }
 }
 
