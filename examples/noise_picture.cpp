@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <filesystem>
 
 #include "moe/router.h"
 #include "nn/train/device.h"
@@ -148,7 +149,7 @@ train::LineChart changes_chart() {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  std::string folder = ".", device_name = "cpu";
+  std::string folder = "runs/noise_picture", device_name = "cpu";
   CLI::App app{"Draws how noise in the router changes which experts are selected", "noise_picture"};
   app.add_option("folder", folder, "of the pictures")->capture_default_str();
   app.add_option("--device", device_name, "cpu, cuda or cuda:N, where it is computed")->capture_default_str();
@@ -161,6 +162,7 @@ int main(int argc, char** argv) try {
                    noise_chart("gaussian", moe::NoiseKind::gaussian, 2),
                    noise_chart("gumbel: s = 1 is a draw from softmax(z)", moe::NoiseKind::gumbel, 2),
                    noise_chart("learned, here with more noise for worse experts", moe::NoiseKind::learned, 2)};
+  std::filesystem::create_directories(folder);
   train::save_png(figure, folder + "/noise.png");
   train::save_png(changes_chart(), folder + "/noise_changes.png");
   fmt::print("{0}/noise.png\n{0}/noise_changes.png\n", folder);
