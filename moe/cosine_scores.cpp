@@ -141,7 +141,8 @@ ScoredChoice cosine_choice(const Tensor& x, const Tensor& weight, const CosineOp
   const OpRange range("cosine_choice");
   const Saved saved = dot_products("cosine_choice", x, weight, options);
   detail::check_choice("cosine_choice", Tensor(saved.z), bias, top_k);
-  const Array beta = bias.value(), weights = Array::empty({saved.tokens(), top_k}, x.options());
+  const Array& beta = bias.value();
+  const Array weights = Array::empty({saved.tokens(), top_k}, x.options());
   const Array chosen = Array::empty({saved.tokens(), top_k}, {Dtype::i32, x.device()});
   const int64_t experts = saved.experts();
   dispatch_statistics(x.dtype(), [&]<class T>(T) {

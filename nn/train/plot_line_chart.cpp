@@ -68,7 +68,9 @@ class Occupancy final {
   }
   int column(double x) const { return static_cast<int>(std::floor((x - plot_.x) / plot_.width * columns_)); }
   int row(double y) const { return static_cast<int>(std::floor((y - plot_.y) / plot_.height * rows_)); }
-  size_t index(int c, int r) const { return static_cast<size_t>(r * columns_ + c); }
+  size_t index(int c, int r) const {
+    return static_cast<size_t>(r) * static_cast<size_t>(columns_) + static_cast<size_t>(c);
+  }
   void mark(double x, double y) {
     if (!(x >= plot_.x && x < plot_.right() && y >= plot_.y && y < plot_.bottom())) return;
     taken_[index(std::min(column(x), columns_ - 1), std::min(row(y), rows_ - 1))] = 1;

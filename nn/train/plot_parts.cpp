@@ -149,8 +149,8 @@ void draw_legend(Canvas& canvas, double x, double y, const std::vector<LegendEnt
   for (const LegendEntry& entry : entries) marker = std::max(marker, row_swatch(entry));
   for (int i = 0; i < static_cast<int>(entries.size()); ++i) {
     const LegendEntry& entry = entries[static_cast<size_t>(i)];
-    const double left = x + padding + column * (i % columns),
-                 middle = y + padding - 2 + legend_row * (i / columns + 0.5);
+    const int place = i % columns, row = i / columns;
+    const double left = x + padding + column * place, middle = y + padding - 2 + legend_row * (row + 0.5);
     if (entry.line) {
       const std::array<Point, 2> sample{Point{left + 1, middle}, Point{left + marker - 1, middle}};
       canvas.line(
