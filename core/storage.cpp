@@ -17,8 +17,8 @@ namespace moxie {
 namespace {
 
 constexpr int64_t alignment = 64;
-constexpr int64_t mapped_from = int64_t{1}
-                                << 18;  // blocks from here up are whole pages (of 16 KiB or less) of a region
+// Blocks from here up are whole pages (of 16 KiB or less) of a region.
+constexpr int64_t mapped_from = int64_t{1} << 18;
 constexpr int64_t region_bytes = int64_t{1} << 26;
 constexpr int64_t huge_page = int64_t{1} << 21;
 [[maybe_unused]] constexpr int64_t cuda_alignment = 256;

@@ -98,7 +98,18 @@ template <class T, int Chunks> void backward_plain(AttentionCase<T>& c, const Ru
       [&] { attention_plain_key_gradient<T, Chunks>(p, statistics.data(), block_index(), dynamic_shared_memory()); });
 }
 
+// With ThreadSanitizer, which takes a hundred times as long, two of three shapes are left out.
+bool left_out() {
+#ifdef __SANITIZE_THREAD__
+  static int shapes = 0;
+  return shapes++ % 3 != 0;
+#else
+  return false;
+#endif
+}
+
 template <int D> void check_tensor_cores(AttentionShape shape, const Run& run = {}) {
+  if (left_out()) return;
   shape.head_dim = D;
   CAPTURE(describe(shape));
   AttentionCase<bf16> c(shape);
@@ -111,6 +122,7 @@ template <int D> void check_tensor_cores(AttentionShape shape, const Run& run = 
 }
 
 template <int D> void check_warpgroups(AttentionShape shape, const Run& run = {}) {
+  if (left_out()) return;
   shape.head_dim = D;
   CAPTURE(describe(shape));
   AttentionCase<bf16> c(shape);
@@ -124,6 +136,7 @@ template <int D> void check_warpgroups(AttentionShape shape, const Run& run = {}
 
 template <class T, int Chunks = 1>
 void check_plain(const AttentionShape& shape, double tolerance, double gradient_tolerance, const Run& run = {}) {
+  if (left_out()) return;
   CAPTURE(describe(shape));
   AttentionCase<T> c(shape);
   forward_plain<T, Chunks>(c, run);

@@ -25,8 +25,8 @@ struct Emulation {
 // Runs kernel() as every thread of every block, one block after the other.
 void emulate(const Emulation& emulation, const std::function<void()>& kernel);
 
-// The same under every order, with late work and without; with a sanitizer, which is slow and doesn't need an unlucky
-// order to see a missing sync, only two of these six.
+// The same under every order, with late work and without: six ways. With a sanitizer, which is slow and doesn't need
+// an unlucky order to see a missing sync, two of them, or one with ThreadSanitizer.
 std::vector<Emulation> every_way(Emulation emulation);
 
 // emulate() in every way; `verify` is called after each.
