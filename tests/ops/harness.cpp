@@ -237,8 +237,7 @@ class Harness final {
   void check_bits(Dtype dtype, const Outcome& first) {
     check_same_bits(first, evaluate(dtype, all()), "two runs");
     if (device_.is_cuda()) return;
-    for (const int count : {2, 3}) {
-      if (only_races && count > 2) continue;
+    for (const int count : only_races ? std::vector{2} : std::vector{2, 3}) {
       if (count == 3 && dtype != Dtype::f32) continue;
       set_threads(count);
       const Outcome again = evaluate(dtype, all());
