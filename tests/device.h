@@ -27,6 +27,14 @@ inline bool small_only() {
   return small != nullptr && std::string_view(small) == "1";
 }
 
+// ThreadSanitizer takes a hundred times as long and looks for races, which the same kernels have in any dtype, for any
+// number of threads and with any tile: tests leave the rest out.
+#ifdef __SANITIZE_THREAD__
+inline constexpr bool only_races = true;
+#else
+inline constexpr bool only_races = false;
+#endif
+
 // For the first line of a test case that needs a GPU: says that it is skipped, where there is none.
 #define MOXIE_NEEDS_CUDA()                  \
   if (!::moxie::testing::has_cuda()) {      \

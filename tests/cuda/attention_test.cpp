@@ -13,6 +13,7 @@
 #include "cuda/attention_plain_forward.cuh"
 #include "tests/core/attention_case.h"
 #include "tests/cuda/block_emulator.h"
+#include "tests/device.h"
 
 using namespace moxie;
 using namespace moxie::cuda;
@@ -98,14 +99,10 @@ template <class T, int Chunks> void backward_plain(AttentionCase<T>& c, const Ru
       [&] { attention_plain_key_gradient<T, Chunks>(p, statistics.data(), block_index(), dynamic_shared_memory()); });
 }
 
-// With ThreadSanitizer, which takes a hundred times as long, two of three shapes are left out.
+// Where only races are looked for: two of three shapes.
 bool left_out() {
-#ifdef __SANITIZE_THREAD__
   static int shapes = 0;
-  return shapes++ % 3 != 0;
-#else
-  return false;
-#endif
+  return only_races && shapes++ % 3 != 0;
 }
 
 template <int D> void check_tensor_cores(AttentionShape shape, const Run& run = {}) {
@@ -147,6 +144,19 @@ void check_plain(const AttentionShape& shape, double tolerance, double gradient_
   CHECK(difference(c.gradients, r.gradients) <= gradient_tolerance);
 }
 
+// However the emulator runs the kernels, they give the same bits.
+template <class T, class F> void check_same_bits(const AttentionShape& shape, F forward_and_backward) {
+  AttentionCase<T> expected(shape);
+  forward_and_backward(expected, Run{});
+  for (const Emulation& way : every_way({})) {
+    AttentionCase<T> c(shape);
+    forward_and_backward(c, Run{way.order, way.late});
+    CHECK(same_bits(c.out, expected.out));
+    CHECK(same_bits(c.lse, expected.lse));
+    CHECK(same_bits(c.gradients, expected.gradients));
+  }
+}
+
 }  // namespace
 
 TEST_CASE("attention on CUDA, tensor cores: lengths around the block sizes") {
@@ -184,17 +194,10 @@ TEST_CASE("attention on CUDA, tensor cores: grouped heads, batches, packed rows"
 
 TEST_CASE("attention on CUDA, tensor cores: the same bits whenever threads run and copies arrive") {
   const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 70, .k_length = 140, .head_dim = 64};
-  AttentionCase<bf16> expected(shape);
-  forward_on_tensor_cores<64>(expected, {});
-  backward_on_tensor_cores<64>(expected, {});
-  for (const Emulation& way : every_way({})) {
-    AttentionCase<bf16> c(shape);
-    forward_on_tensor_cores<64>(c, {way.order, way.late});
-    backward_on_tensor_cores<64>(c, {way.order, way.late});
-    CHECK(same_bits(c.out, expected.out));
-    CHECK(same_bits(c.lse, expected.lse));
-    CHECK(same_bits(c.gradients, expected.gradients));
-  }
+  check_same_bits<bf16>(shape, [](AttentionCase<bf16>& c, const Run& run) {
+    forward_on_tensor_cores<64>(c, run);
+    backward_on_tensor_cores<64>(c, run);
+  });
 }
 
 TEST_CASE("attention on CUDA, warpgroups: lengths, head dimensions, caches, windows, grouped heads") {
@@ -215,17 +218,10 @@ TEST_CASE("attention on CUDA, warpgroups: lengths, head dimensions, caches, wind
 
 TEST_CASE("attention on CUDA, warpgroups: the same bits whenever threads run and copies and products end") {
   const AttentionShape shape{.heads = 2, .kv_heads = 1, .q_length = 70, .k_length = 300, .head_dim = 64};
-  AttentionCase<bf16> expected(shape);
-  forward_on_warpgroups<64>(expected, {});
-  backward_on_warpgroups<64>(expected, {});
-  for (const Emulation& way : every_way({})) {
-    AttentionCase<bf16> c(shape);
-    forward_on_warpgroups<64>(c, {way.order, way.late});
-    backward_on_warpgroups<64>(c, {way.order, way.late});
-    CHECK(same_bits(c.out, expected.out));
-    CHECK(same_bits(c.lse, expected.lse));
-    CHECK(same_bits(c.gradients, expected.gradients));
-  }
+  check_same_bits<bf16>(shape, [](AttentionCase<bf16>& c, const Run& run) {
+    forward_on_warpgroups<64>(c, run);
+    backward_on_warpgroups<64>(c, run);
+  });
 }
 
 TEST_CASE("attention on CUDA, plain: lengths, head dimensions, caches") {
@@ -283,15 +279,8 @@ TEST_CASE("attention on CUDA, plain: NaN and inf reach whoever sees them, and no
 
 TEST_CASE("attention on CUDA, plain: the same bits in whatever order threads run") {
   const AttentionShape shape{1, 2, 1, 70, 90, 40, true, false, 0, 3, AttentionShape::head_mask};
-  AttentionCase<float> expected(shape);
-  forward_plain<float, 1>(expected, {});
-  backward_plain<float, 1>(expected, {});
-  for (const Emulation& way : every_way({})) {
-    AttentionCase<float> c(shape);
-    forward_plain<float, 1>(c, {way.order, way.late});
-    backward_plain<float, 1>(c, {way.order, way.late});
-    CHECK(same_bits(c.out, expected.out));
-    CHECK(same_bits(c.lse, expected.lse));
-    CHECK(same_bits(c.gradients, expected.gradients));
-  }
+  check_same_bits<float>(shape, [](AttentionCase<float>& c, const Run& run) {
+    forward_plain<float, 1>(c, run);
+    backward_plain<float, 1>(c, run);
+  });
 }

@@ -49,13 +49,6 @@ inline constexpr double f32_slack = 4;
 inline constexpr double f32_slack = 1;
 #endif
 
-// ThreadSanitizer looks for races, which the same kernels have in any dtype and for any number of threads.
-#ifdef __SANITIZE_THREAD__
-inline constexpr bool only_races = true;
-#else
-inline constexpr bool only_races = false;
-#endif
-
 struct OpRow {
   std::string covers = {};  // the declaration in autograd/ops.h, types only: "sum(Tensor, int64_t, bool)"
   std::string name = {};    // what is special about this row
