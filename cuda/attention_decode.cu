@@ -38,7 +38,6 @@ template <class T> void decode(int device, const Attention& a) {
 
 template <class T> bool takes(const Attention& a) {
   constexpr int64_t elements = pack_size<T>;
-  const auto is_aligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; };
   for (const int64_t stride :
        {a.head_dim, a.k_stride, a.v_stride, a.q_batch_stride, a.k_batch_stride, a.v_batch_stride})
     if (stride % elements != 0) return false;

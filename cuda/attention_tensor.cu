@@ -38,7 +38,7 @@ template <int D> void backward(int device, const AttentionBackward& p) {
                    attention_threads, key_gradient_shared_bytes<D>(), problem);
 }
 
-bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+using cuda::is_aligned;
 bool is_aligned(int64_t stride) { return stride % 8 == 0; }
 template <class... Places> bool are_aligned(Places... places) { return (is_aligned(places) && ...); }
 

@@ -28,12 +28,10 @@ int checked_int(const char* op, int64_t value) {
   return static_cast<int>(value);
 }
 
-bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(Vector16) == 0; }
-
 // Whether 16 bytes can be copied at once everywhere.
 bool fits_tensor(const GroupedOperands<bf16>& o, const void* c, int64_t ldc, int64_t stride_c, bool weight) {
   const int64_t sizes = o.n | o.lda | o.ldb | o.stride_b | ldc | stride_c | (weight ? o.m : o.k);
-  return sizes % chunk_size == 0 && aligned(o.a) && aligned(o.b) && aligned(c);
+  return sizes % chunk_size == 0 && is_aligned(o.a) && is_aligned(o.b) && is_aligned(c);
 }
 
 template <Form form, class T, class Out>

@@ -37,6 +37,10 @@ inline constexpr int warp_size = 32;
 struct alignas(16) Vector16 {
   uint32_t word[4];
 };
+// Whether `data` begins where so many bytes can move at once.
+inline bool is_aligned(const void* data, size_t bytes = sizeof(Vector16)) {
+  return reinterpret_cast<uintptr_t>(data) % bytes == 0;
+}
 
 #ifdef __CUDACC__
 

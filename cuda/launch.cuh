@@ -189,6 +189,7 @@ inline constexpr int block_threads = warps_of_block * warp_size;
 inline constexpr int64_t longest_warp_row = 1024;
 // More blocks than this loop over rows.
 inline constexpr int64_t most_blocks = int64_t{1} << 22;
+inline constexpr int64_t most_blocks_y = 65535;  // CUDA has no more
 
 inline dim3 blocks_for(int64_t blocks) {
   return dim3(static_cast<unsigned>(blocks < most_blocks ? blocks : most_blocks));

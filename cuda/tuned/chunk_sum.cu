@@ -10,7 +10,6 @@ constexpr int64_t least_columns = 96;  // narrower arrays don't fill a block's t
 constexpr int64_t least_blocks = 264;  // fewer leave multiprocessors idle
 constexpr int64_t least_lines = 32;    // fewer aren't worth the warps of a block
 constexpr int64_t least_rows = 1024;   // fewer don't fill the device with a warp for each
-constexpr int64_t most_strips = 65535;
 
 template <class T, int Pack>
 __global__ void __launch_bounds__(chunk_sum_threads) chunk_columns(ChunkSum<T> kernel, int64_t rows) {
@@ -41,13 +40,13 @@ template <class T, int Pack> void launch_columns(int device, const ChunkSum<T>& 
   const int64_t strips = (kernel.inner + chunk_sum_threads * Pack - 1) / (chunk_sum_threads * Pack);
   const int64_t narrow_strips = (kernel.inner + warp_size - 1) / warp_size;
   const cudaStream_t on = stream(device);
-  if (kernel.inner > 1 && lines_of_row(kernel) >= least_lines && narrow_strips <= most_strips &&
+  if (kernel.inner > 1 && lines_of_row(kernel) >= least_lines && narrow_strips <= most_blocks_y &&
       (kernel.inner < least_columns || rows * strips < least_blocks)) {
     const dim3 blocks(blocks_for(rows).x, static_cast<unsigned>(narrow_strips));
     chunk_shared_columns<T><<<blocks, sharing_threads, 0, on>>>(kernel, rows);
     return check_launch(device, __PRETTY_FUNCTION__, {blocks, sharing_threads});
   }
-  if (kernel.inner < least_columns || strips > most_strips) return launch_rows(device, kernel, rows, cols);
+  if (kernel.inner < least_columns || strips > most_blocks_y) return launch_rows(device, kernel, rows, cols);
   const dim3 blocks(blocks_for(rows).x, static_cast<unsigned>(strips));
   chunk_columns<T, Pack><<<blocks, chunk_sum_threads, 0, on>>>(kernel, rows);
   check_launch(device, __PRETTY_FUNCTION__, {blocks, chunk_sum_threads});

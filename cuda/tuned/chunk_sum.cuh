@@ -17,12 +17,11 @@ inline constexpr int row_threads = 1024;  // of a block that sums one row
 // Whether threads can take column_pack<T> columns each.
 template <class T> bool columns_are_packed(const ChunkSum<T>& kernel) {
   constexpr int64_t pack = column_pack<T>;
-  return kernel.inner % pack == 0 && reinterpret_cast<uintptr_t>(kernel.x) % (pack * sizeof(T)) == 0;
+  return kernel.inner % pack == 0 && is_aligned(kernel.x, pack * sizeof(T));
 }
 // Whether rows can be read by 16 bytes.
 template <class T> bool rows_are_packed(const ChunkSum<T>& kernel) {
-  return kernel.inner == 1 && kernel.n % pack_size<T> == 0 && kernel.chunk % pack_size<T> == 0 &&
-         reinterpret_cast<uintptr_t>(kernel.x) % 16 == 0;
+  return kernel.inner == 1 && kernel.n % pack_size<T> == 0 && kernel.chunk % pack_size<T> == 0 && is_aligned(kernel.x);
 }
 
 // The lines of row `row` of y.

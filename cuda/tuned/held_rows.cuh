@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(block_threads) held_block_per_row(Kernel kerne
 
 // True where rows of `cols` elements of T begin and end at multiples of 16 bytes in all of these arrays.
 template <class T, class... Arrays> bool is_packed(int64_t cols, const Arrays*... arrays) {
-  return cols % pack_of<T> == 0 && (... && (reinterpret_cast<uintptr_t>(arrays) % 16 == 0));
+  return cols % pack_of<T> == 0 && (... && is_aligned(arrays));
 }
 
 // Runs Held::run<packs>(kernel, team, row) for every row, with as many packs to a thread as the row needs, at most

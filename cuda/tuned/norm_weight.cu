@@ -12,7 +12,6 @@ __global__ void __launch_bounds__(norm_weight_threads) norm_weight_columns(RmsNo
 }
 
 template <class T> void launch(int device, const RmsNormWeightPartial<T>& kernel, int64_t rows, int64_t cols) {
-  constexpr int64_t most_blocks_y = 65535;
   const int64_t strips = NormWeightColumns<T>::strips(kernel);
   if (!NormWeightColumns<T>::fits(kernel) || strips > most_blocks_y || rows > most_blocks)
     return launch_rows(device, kernel, rows, cols);

@@ -17,8 +17,7 @@ template <class T> struct NormWeightColumns {
   };
 
   static bool fits(const RmsNormWeightPartial<T>& kernel) {
-    const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(Packed) == 0; };
-    return kernel.cols % pack == 0 && aligned(kernel.x) && aligned(kernel.dy);
+    return kernel.cols % pack == 0 && is_aligned(kernel.x, sizeof(Packed)) && is_aligned(kernel.dy, sizeof(Packed));
   }
   static int64_t strips(const RmsNormWeightPartial<T>& kernel) {
     return (kernel.cols + norm_weight_threads * pack - 1) / (norm_weight_threads * pack);

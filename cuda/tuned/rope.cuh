@@ -18,9 +18,8 @@ template <class T> struct PackedRope {
         pairs(static_cast<uint32_t>((kernel.heads + 1) / 2)) {}
   // Whether halves of heads, and of the table, begin and end at multiples of 16 bytes.
   static bool fits(const Rope<T>& kernel) {
-    const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
-    return kernel.head_dim / 2 % pack == 0 && aligned(kernel.x) && aligned(kernel.y) && aligned(kernel.cosine) &&
-           aligned(kernel.sine);
+    return kernel.head_dim / 2 % pack == 0 && is_aligned(kernel.x) && is_aligned(kernel.y) &&
+           is_aligned(kernel.cosine) && is_aligned(kernel.sine);
   }
   int64_t threads(int64_t rows) const { return rows * packs * pairs; }
 

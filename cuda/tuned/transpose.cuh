@@ -32,8 +32,7 @@ template <class T> struct PackedTranspose {
   };
 
   static bool fits(const TransposeCopy<T>& kernel) {
-    const auto aligned = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
-    bool packed = aligned(kernel.x) && aligned(kernel.y);
+    bool packed = is_aligned(kernel.x) && is_aligned(kernel.y);
     for (int i = 0; i < kernel.rank; ++i) packed = packed && (i == kernel.across || kernel.stride[i] % pack == 0);
     return packed && kernel.size[kernel.across] % pack == 0 && kernel.size[kernel.rank - 1] % pack == 0;
   }
