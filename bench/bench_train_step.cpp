@@ -31,7 +31,7 @@ using bench::ModelShape;
 // A long linear warm-up, so that two programs can be compared: now and then a token's scores are so near to each other
 // that rounding decides on its expert, and AdamW's first steps at the full rate would blow that up.
 constexpr double learning_rate = 1e-3;
-constexpr int lr_warmup = 1000;
+constexpr int lr_warmup = 5000;
 constexpr uint64_t seed = 1;
 
 struct Settings {
