@@ -14,8 +14,10 @@ namespace moxie {
 
 [[noreturn]] void throw_built_without_cuda();
 
-// Work below this many elements stays on the calling thread: waking another costs more.
+// Work below this many elements stays on the calling thread: waking another costs more. A row is as much work as
+// `row_least` elements at the least.
 inline constexpr int64_t parallel_threshold = 64 * 1024;
+inline constexpr int64_t row_least = 32;
 
 // Built with MOXIE_THREAD_TEAM, every row is owned by two real threads, as a GPU's threads would own it: under
 // ThreadSanitizer the whole suite then shows a kernel that lacks a sync().
@@ -23,7 +25,8 @@ template <class Kernel> void for_rows_cpu(const Kernel& kernel, int64_t rows, [[
 #ifdef MOXIE_THREAD_TEAM
   run_rows_thread_team(kernel, rows, 2);
 #else
-  parallel_for(rows, rows * cols >= parallel_threshold, [&](int64_t row) { kernel(SerialTeam{}, row); });
+  parallel_for(rows, rows * (cols > row_least ? cols : row_least) >= parallel_threshold,
+               [&](int64_t row) { kernel(SerialTeam{}, row); });
 #endif
 }
 

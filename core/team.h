@@ -13,6 +13,7 @@
 #pragma once
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "core/macros.h"
 
@@ -32,11 +33,9 @@ template <int64_t lanes, class Value, class Combine> MOXIE_FN Value fold(Value* 
   }
 }
 
-// f(0) to f(n - 1) combined in 32 lanes, element i in lane i mod 32: vectors of any processor add in the same order,
-// and memory is read from its beginning to its end. Two streams in one page, such as the halves of a row, come in at
-// half the speed: the processor's own prefetching follows one.
-template <class Value, class F, class Combine> MOXIE_FN Value reduce(int64_t n, Value start, F f, Combine combine) {
-  constexpr int64_t lanes = 32;
+// f(0) to f(n - 1) combined in lanes, element i in lane i mod `lanes`, from `start`, which changes no result.
+template <int64_t lanes, class Value, class F, class Combine>
+MOXIE_FN Value reduce_in_lanes(int64_t n, Value start, F f, Combine combine) {
   alignas(64) Value lane[lanes];
   for (int64_t l = 0; l < lanes; ++l) lane[l] = start;
   int64_t i = 0;
@@ -47,6 +46,14 @@ template <class Value, class F, class Combine> MOXIE_FN Value reduce(int64_t n, 
 #pragma omp simd
   for (int64_t l = 0; l < n - i; ++l) lane[l] = combine(lane[l], f(i + l));
   return fold<lanes>(lane, combine);
+}
+
+// In 32 lanes: vectors of any processor add in the same order, and memory is read from its beginning to its end. Two
+// streams in one page, such as the halves of a row, come in at half the speed: the processor's own prefetching follows
+// one. Eight lanes give the same for the few elements that fit them, such as the scores of eight experts.
+template <class Value, class F, class Combine> MOXIE_FN Value reduce(int64_t n, Value start, F f, Combine combine) {
+  constexpr int64_t few = 8;
+  return n <= few ? reduce_in_lanes<few>(n, start, f, combine) : reduce_in_lanes<32>(n, start, f, combine);
 }
 
 }  // namespace detail
@@ -70,6 +77,17 @@ struct SerialTeam {
     return detail::reduce(n, -std::numeric_limits<Value>::infinity(), f, larger);
   }
   template <class F> MOXIE_FN int64_t argmax(int64_t n, F f) const {
+    using Value = decltype(f(int64_t{0}));
+    // Vectors find the largest of many, and then the first that is as large, unless NaN may be among them.
+    if constexpr (std::is_integral_v<Value>) {
+      if (n > 16) {
+        const auto larger = [](Value top, Value v) { return v > top ? v : top; };
+        const auto smaller = [](int64_t x, int64_t y) { return x < y ? x : y; };
+        const Value top = detail::reduce(n, std::numeric_limits<Value>::min(), f, larger);
+        return detail::reduce(
+            n, n, [=](int64_t i) { return f(i) == top ? i : n; }, smaller);
+      }
+    }
     int64_t best = n > 0 ? 0 : -1;
     if (n == 0) return best;
     auto top = f(int64_t{0});

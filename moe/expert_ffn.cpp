@@ -48,12 +48,9 @@ void backward(const Array& dy, Grads& grads, const cpu::ExpertFfn<T>& ffn, const
   const Options options = z.options();
   const Array dx_rows = grads.needs(0) ? Array::empty({ffn.slots, ffn.width}, options) : Array();
   const Array dweights = grads.needs(3) ? Array::empty(weights.shape(), options) : Array();
-  {
-    const Array dz = Array::empty(z.shape(), options), weighted = Array::empty({ffn.slots, ffn.hidden}, options);
-    cpu::expert_ffn_backward<T>(
-        ffn, {z.data<T>(), dy.data<T>(), weights.data<T>(), dx_rows.defined() ? dx_rows.data<T>() : nullptr, target(1),
-              target(2), dweights.defined() ? dweights.data<T>() : nullptr, dz.data<T>(), weighted.data<T>()});
-  }
+  cpu::expert_ffn_backward<T>(
+      ffn, {z.data<T>(), dy.data<T>(), weights.data<T>(), dx_rows.defined() ? dx_rows.data<T>() : nullptr, target(1),
+            target(2), dweights.defined() ? dweights.data<T>() : nullptr});
   if (dx_rows.defined()) {
     const Grads::Target dx = grads.into(0);
     combine_rows<T>(dx_rows.data<T>(), nullptr, ffn.slot_of_assignment, ffn.top_k, dx.array, dx.accumulate);

@@ -23,7 +23,7 @@ struct RowBlock {
   int64_t expert, first, count;
 };
 
-// The rows of all experts in blocks that the load alone fixes.
+// The rows of all experts in blocks that the load alone fixes, those of the largest first.
 template <class T> std::vector<RowBlock> row_blocks(const ExpertFfn<T>& ffn) {
   std::vector<RowBlock> blocks;
   for (int64_t e = 0; e < ffn.experts; ++e) {
@@ -33,6 +33,8 @@ template <class T> std::vector<RowBlock> row_blocks(const ExpertFfn<T>& ffn) {
     for (int64_t first = ffn.offsets[e]; first < end; first += size)
       blocks.push_back({e, first, std::min(size, end - first)});
   }
+  std::stable_sort(blocks.begin(), blocks.end(),
+                   [](const RowBlock& a, const RowBlock& b) { return a.count > b.count; });
   return blocks;
 }
 
@@ -40,10 +42,14 @@ template <class T> double flops_of(const ExpertFfn<T>& ffn) {
   return 6.0 * static_cast<double>(ffn.slots) * static_cast<double>(ffn.width * ffn.hidden);
 }
 
-// to [count, cols] = the rows of the slots' tokens, columns [col, col + cols) of `width`
-template <class T>
-void gather(const T* from, const int32_t* token, int64_t count, int64_t width, int64_t col, int64_t cols, T* to) {
-  for (int64_t i = 0; i < count; ++i) std::copy_n(from + token[i] * width + col, cols, to + i * cols);
+// to [count, width] = the rows of the slots' tokens
+template <class T> void gather(const T* from, const int32_t* token, int64_t count, int64_t width, T* to) {
+  for (int64_t i = 0; i < count; ++i) {
+    const T* row = from + token[i] * width;
+    T* out = to + i * width;
+#pragma omp simd
+    for (int64_t j = 0; j < width; ++j) out[j] = row[j];
+  }
 }
 
 // Memory of each thread.
@@ -95,86 +101,99 @@ template <class T> std::vector<int32_t> assignments(const ExpertFfn<T>& ffn) {
   return of_slot;
 }
 
-// dz, weighted, dx_rows and dweights of one block.
-template <class T>
-void block_backward(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g, const int32_t* assignment,
-                    const RowBlock& block, T* dy, T* da) {
-  const int64_t d = f.width, n = f.hidden;
-  gather(g.dy, f.token_of_slot + block.first, block.count, d, 0, d, dy);
-  Product<T>{block.count, n, d, dy, d, f.down + block.expert * d * n, n}.into(da, n);
-  T* dz = g.dz + block.first * 2 * n;
-  const ExpertActivationBackward<T> activation{g.z + block.first * 2 * n,
-                                               da,
-                                               assignment + block.first,
-                                               g.weights,
-                                               dz,
-                                               g.weighted + block.first * n,
-                                               g.dweights,
-                                               n};
-  for (int64_t i = 0; i < block.count; ++i) activation(SerialTeam{}, i);
-  if (g.dx_rows != nullptr)
-    Product<T>{block.count, d, 2 * n, dz, 2 * n, f.gate_up + block.expert * 2 * n * d, d}.into(
-        g.dx_rows + block.first * d, d);
-}
-
-// A piece of one expert's gradient: rows [row, row + rows) and columns [col, col + cols) of dW [m, n].
-struct WeightPiece {
-  int64_t expert, row, rows, col, cols;
+// A run of one expert's rows, of which one thread makes all gradients. The sums over its rows go where the gradients of
+// weights are wanted from an expert's first run, else to memory of their own, to be added afterwards.
+template <class T> struct Run {
+  int64_t expert, first, count;
+  WeightTarget<T> gate_up, down;
 };
 
-// The pieces of all experts' gradients [m, n], those of the longest sums first.
-template <class T> std::vector<WeightPiece> weight_pieces(const ExpertFfn<T>& ffn, int64_t m, int64_t n) {
-  const int64_t rows = Cut(m, most_rows).size, cols = Cut(n, most_cols).size;
-  std::vector<WeightPiece> pieces;
-  for (const int64_t e : longest_first(ffn.offsets, ffn.experts))
-    for (int64_t row = 0; row < m; row += rows)
-      for (int64_t col = 0; col < n; col += cols)
-        pieces.push_back({e, row, std::min(rows, m - row), col, std::min(cols, n - col)});
-  return pieces;
+// The runs of all experts in their order, which the load alone fixes: enough for several threads, at most experts + 64.
+// `later` becomes the memory for the sums of those that are not an expert's first.
+template <class T> std::vector<Run<T>> runs_of(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g, Array& later) {
+  const int64_t most = std::max<int64_t>(f.experts < 16 ? 512 : 1024, f.slots / 64), size = f.width * f.hidden;
+  std::vector<Run<T>> runs;
+  for (int64_t e = 0; e < f.experts; ++e) {
+    const int64_t first = f.offsets[e], load = f.offsets[e + 1] - first, length = load == 0 ? 1 : Cut(load, most).size;
+    WeightTarget<T> gate_up = g.gate_up, down = g.down;
+    if (gate_up.data != nullptr) gate_up.data += e * 2 * size;
+    if (down.data != nullptr) down.data += e * size;
+    runs.push_back({e, first, std::min(length, load), gate_up, down});
+    for (int64_t i = length; i < load; i += length) runs.push_back({e, first + i, std::min(length, load - i), {}, {}});
+  }
+  if (static_cast<int64_t>(runs.size()) == f.experts) return runs;
+  // Of the size that it can have at most, so that the cache of memory has it again in the next step.
+  later = Array::empty({f.slots / most, 3 * size}, {dtype_of<T>, Device::cpu()});
+  T* sums = later.data<T>();
+  for (Run<T>& run : runs) {
+    if (run.first == f.offsets[run.expert]) continue;
+    if (g.gate_up.data != nullptr) run.gate_up.data = sums;
+    if (g.down.data != nullptr) run.down.data = sums + 2 * size;
+    sums += 3 * size;
+  }
+  return runs;
 }
 
-// Where the rows of one side of a gradient of weights are: one for each slot, or one for each token, to be gathered.
-template <class T> struct Side {
-  const T* rows;
-  int64_t width;
-  bool of_tokens;
-  int64_t scratch(int64_t most) const { return of_tokens ? most_rows * std::min(width, most) : 0; }
-};
-
-template <class T> struct Operand {
-  const T* data;
-  int64_t leading;
-};
-
-// `count` rows from slot `first` on, columns [col, col + cols).
-template <class T>
-Operand<T> rows_of(const ExpertFfn<T>& f, const Side<T>& side, int64_t first, int64_t count, int64_t col, int64_t cols,
-                   T* gathered) {
-  if (!side.of_tokens) return {side.rows + first * side.width + col, side.width};
-  gather(side.rows, f.token_of_slot + first, count, side.width, col, cols, gathered);
-  return {gathered, cols};
-}
-
-// dW [left.width, right.width] of every expert (+)= the sum over its slots s of left[s] right[s]^T.
-template <class T>
-void weight_gradient(const ExpertFfn<T>& f, const Side<T>& left, const Side<T>& right, const WeightTarget<T>& dw) {
-  const int64_t m = left.width, n = right.width;
-  const std::vector<WeightPiece> pieces = weight_pieces(f, m, n);
-  const Scratch<T> scratch(left.scratch(most_rows) + right.scratch(most_cols));
-  parallel_for_throwing(static_cast<int64_t>(pieces.size()), flops_of(f) >= parallel_flops, [&](int64_t index) {
-    const WeightPiece& piece = pieces[static_cast<size_t>(index)];
-    T *left_rows = scratch.mine(), *right_rows = left_rows + left.scratch(most_rows);
-    T* out = dw.data + (piece.expert * m + piece.row) * n + piece.col;
-    const int64_t first = f.offsets[piece.expert], end = f.offsets[piece.expert + 1];
-    const auto add_rows = [&](int64_t s, int64_t count, bool accumulate) {
-      const Operand<T> a = rows_of(f, left, s, count, piece.row, piece.rows, left_rows),
-                       b = rows_of(f, right, s, count, piece.col, piece.cols, right_rows);
-      Product<T>{piece.rows, piece.cols, count, a.data, a.leading, b.data, b.leading, true}.into(out, n, accumulate);
-    };
-    if (first == end) add_rows(first, 0, dw.accumulate);
-    for (int64_t s = first; s < end; s += most_rows)
-      add_rows(s, std::min(most_rows, end - s), dw.accumulate || s > first);
+// Adds the sums of each expert's later runs, in their order, to those of its first.
+template <class T> void add_later(const ExpertFfn<T>& f, const std::vector<Run<T>>& runs) {
+  const auto add = [](const WeightTarget<T>& to, const WeightTarget<T>& from, int64_t row, int64_t cols) {
+    if (to.data == nullptr) return;
+    T* sum = to.data + row * cols;
+    const T* part = from.data + row * cols;
+#pragma omp simd
+    for (int64_t i = 0; i < cols; ++i) sum[i] += part[i];
+  };
+  parallel_for(f.width, true, [&](int64_t row) {
+    const Run<T>* first = nullptr;
+    for (const Run<T>& run : runs) {
+      if (run.first == f.offsets[run.expert]) {
+        first = &run;
+      } else {
+        add(first->gate_up, run.gate_up, row, 2 * f.hidden);
+        add(first->down, run.down, row, f.hidden);
+      }
+    }
   });
+}
+
+// dW [m, n] (+)= left [rows, m]^T right [rows, n], in pieces that stay in L2.
+template <class T>
+void add_outer(const WeightTarget<T>& dw, int64_t rows, const T* left, int64_t m, const T* right, int64_t n) {
+  if (dw.data == nullptr) return;
+  const Cut down(m, most_rows), across(n, most_cols);
+  for (int64_t i = 0; i < down.count; ++i)
+    for (int64_t j = 0; j < across.count; ++j)
+      Product<T>{
+          down.length(i, m), across.length(j, n), rows, left + down.first(i), m, right + across.first(j), n, true}
+          .into(dw.data + down.first(i) * n + across.first(j), n, dw.accumulate);
+}
+
+// All gradients of a run, a block of its rows at a time: what is between two products is still in the cache when the
+// next one reads it, and isn't written to memory whole.
+template <class T>
+void run_backward(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g, const int32_t* assignment, Run<T> run,
+                  T* scratch) {
+  const int64_t d = f.width, n = f.hidden;
+  const T *gate_up = f.gate_up + run.expert * 2 * n * d, *down = f.down + run.expert * d * n;
+  T *dy = scratch, *x = dy + most_rows * d, *da = x + most_rows * d, *weighted = da + most_rows * n,
+    *dz = weighted + most_rows * n;
+  const Cut blocks(run.count, most_rows);
+  for (int64_t i = 0; i < blocks.count; ++i) {
+    const int64_t first = run.first + blocks.first(i), count = blocks.length(i, run.count);
+    gather(g.dy, f.token_of_slot + first, count, d, dy);
+    Product<T>{count, n, d, dy, d, down, n}.into(da, n);
+    const ExpertActivationBackward<T> activation{g.z + first * 2 * n, da, assignment + first, g.weights, dz, weighted,
+                                                 g.dweights,          n};
+    for (int64_t row = 0; row < count; ++row) activation(SerialTeam{}, row);
+    if (g.dx_rows != nullptr) Product<T>{count, d, 2 * n, dz, 2 * n, gate_up, d}.into(g.dx_rows + first * d, d);
+    if (run.gate_up.data != nullptr) gather(f.x, f.token_of_slot + first, count, d, x);
+    add_outer(run.down, count, dy, d, weighted, n);
+    add_outer(run.gate_up, count, dz, 2 * n, x, d);
+    run.down.accumulate = run.gate_up.accumulate = true;
+  }
+  if (run.count > 0) return;
+  add_outer(run.down, 0, dy, d, weighted, n);
+  add_outer(run.gate_up, 0, dz, 2 * n, x, d);
 }
 
 }  // namespace
@@ -186,7 +205,7 @@ template <class T> void expert_ffn(const ExpertFfn<T>& f, T* z, T* rows) {
   parallel_for_throwing(static_cast<int64_t>(blocks.size()), flops_of(f) >= parallel_flops, [&](int64_t index) {
     const RowBlock& block = blocks[static_cast<size_t>(index)];
     T *x = scratch.mine(), *a = x + most_rows * d, *block_z = z + block.first * 2 * n;
-    gather(f.x, f.token_of_slot + block.first, block.count, d, 0, d, x);
+    gather(f.x, f.token_of_slot + block.first, block.count, d, x);
     Product<T>{block.count, 2 * n, d, x, d, f.gate_up + block.expert * 2 * n * d, d, false, true}.into(block_z, 2 * n);
     const SwiGlu<T> activation{block_z, a, n};
     for (int64_t i = 0; i < block.count; ++i) activation(SerialTeam{}, i);
@@ -195,18 +214,18 @@ template <class T> void expert_ffn(const ExpertFfn<T>& f, T* z, T* rows) {
 }
 
 template <class T> void expert_ffn_backward(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g) {
-  const int64_t d = f.width, n = f.hidden;
-  {
-    const std::vector<RowBlock> blocks = row_blocks(f);
-    const std::vector<int32_t> assignment = assignments(f);
-    const Scratch<T> scratch(most_rows * (d + n));
-    parallel_for_throwing(static_cast<int64_t>(blocks.size()), flops_of(f) >= parallel_flops, [&](int64_t index) {
-      T* dy = scratch.mine();
-      block_backward(f, g, assignment.data(), blocks[static_cast<size_t>(index)], dy, dy + most_rows * d);
-    });
-  }
-  if (g.down.data != nullptr) weight_gradient<T>(f, {g.dy, d, true}, {g.weighted, n, false}, g.down);
-  if (g.gate_up.data != nullptr) weight_gradient<T>(f, {g.dz, 2 * n, false}, {f.x, d, true}, g.gate_up);
+  Array later;
+  const std::vector<Run<T>> runs = runs_of(f, g, later);
+  const std::vector<int32_t> assignment = assignments(f);
+  const Scratch<T> scratch(most_rows * (2 * f.width + 4 * f.hidden));
+  std::vector<const Run<T>*> longest_first;
+  for (const Run<T>& run : runs) longest_first.push_back(&run);
+  std::stable_sort(longest_first.begin(), longest_first.end(),
+                   [](const Run<T>* a, const Run<T>* b) { return a->count > b->count; });
+  parallel_for_throwing(static_cast<int64_t>(runs.size()), flops_of(f) >= parallel_flops, [&](int64_t i) {
+    run_backward(f, g, assignment.data(), *longest_first[static_cast<size_t>(i)], scratch.mine());
+  });
+  if (later.defined()) add_later(f, runs);
 }
 
 template void expert_ffn(const ExpertFfn<double>&, double*, double*);

@@ -34,8 +34,6 @@ template <class T> struct ExpertFfnGradients {
   T* dx_rows = nullptr;        // [slots, width], of each slot's copy of x; null: not wanted
   WeightTarget<T> gate_up, down;
   T* dweights = nullptr;  // [slots], in the order of the assignments; null: not wanted
-  T* dz = nullptr;        // [slots, 2 hidden], scratch
-  T* weighted = nullptr;  // [slots, hidden], scratch
 };
 template <class T> void expert_ffn_backward(const ExpertFfn<T>& ffn, const ExpertFfnGradients<T>& gradients);
 

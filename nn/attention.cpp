@@ -79,28 +79,27 @@ Attention::Attention(const AttentionOptions& wanted, Initializer& init)
   k_norm.emplace(options.head_dim * (whole ? options.kv_heads : 1), options.norm_epsilon);
 }
 
-Tensor Attention::prepared(const Tensor& x, const Context& context) const {
+Tensor Attention::prepared(Tensor x, const Context& context) const {
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
-  Tensor y = x;
   if (q_norm) {
     const auto normed = [&](const RmsNorm& norm, int64_t first, int64_t count) {
       const Tensor part = slice(x, 2, first, count);
       if (options.qk_norm == QkNorm::per_head) return norm(part, context);
       return reshape(norm(reshape(part, {x.dim(0), x.dim(1), count * options.head_dim}), context), part.shape());
     };
-    y = concat({normed(*q_norm, 0, heads), normed(*k_norm, heads, kv_heads), slice(x, 2, heads + kv_heads, kv_heads)},
+    x = concat({normed(*q_norm, 0, heads), normed(*k_norm, heads, kv_heads), slice(x, 2, heads + kv_heads, kv_heads)},
                2);
   }
-  if (options.clip_qkv > 0) y = clamp(y, -options.clip_qkv, options.clip_qkv);
-  return options.rope_base > 0 ? rope(y, heads + kv_heads, context.first_position, options.rope_base) : y;
+  if (options.clip_qkv > 0) x = clamp(x, -options.clip_qkv, options.clip_qkv);
+  return options.rope_base > 0 ? rope(std::move(x), heads + kv_heads, context.first_position, options.rope_base) : x;
 }
 
 Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCache* cache, const Array& mask) const {
   check(x.shape().rank() == 3 && x.dim(2) == options.width, "Attention: x must be [batch, time, width = {}], got {}",
         options.width, x.shape());
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
-  const Tensor projected = reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim});
-  const Tensor turned = prepared(projected, context);
+  Tensor projected = reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim});
+  const Tensor turned = prepared(std::move(projected), context);
   const moxie::AttentionOptions how{
       .causal = options.causal, .window = options.window, .softcap = options.softcap, .mask = mask};
   Tensor mixed;

@@ -59,7 +59,7 @@ struct Attention {
 
  private:
   // q, k and v after norm, clipping and rotation
-  Tensor prepared(const Tensor& x, const Context& context) const;
+  Tensor prepared(Tensor x, const Context& context) const;
 };
 
 }  // namespace moxie::nn

@@ -110,7 +110,7 @@ MemoryEstimate estimate_memory(const Run& run) {
   const double of_small = bytes_of_passes(run, small),
                of_large = large > small ? bytes_of_passes(run, large) : of_small;
   // What a run takes beside its arrays and is not there yet: buffers of matmuls, files and pictures, as measured.
-  constexpr double of_running = 8e6;
+  constexpr double of_running = 12e6;
   const double rest = static_cast<double>(train::resident_bytes()) - of_large + of_running;
   const double each = large > small ? (of_large - of_small) / static_cast<double>(large - small) : 0;
   MemoryEstimate estimate{.parameters = numbers * (c.dtype == Dtype::bf16 ? 6 : 4),

@@ -24,17 +24,17 @@ template <class T> struct ExpertActivationBackward {
     const T *gate = z + row * 2 * hidden, *up = gate + hidden, *g = da + row * hidden;
     T *dgate = dz + row * 2 * hidden, *dup = dgate + hidden, *a = weighted + row * hidden;
     const V w = weights[assignment[row]];
-    if (dweights != nullptr) {
-      const V dot = team.sum(hidden, [=](int64_t i) { return V(g[i]) * Silu::f(V(gate[i])) * V(up[i]); });
-      V* out = dweights + assignment[row];
-      team.once([=] { *out = dot; });
-    }
-    team.each(hidden, [=](int64_t i) {
-      const V x = V(gate[i]), s = math::sigmoid(x), silu = x * s, upstream = w * V(g[i]);
-      a[i] = static_cast<T>(w * silu * V(up[i]));
+    // One pass for the sum and for what is written beside it.
+    const V dot = team.sum(hidden, [=](int64_t i) {
+      const V x = V(gate[i]), s = math::sigmoid(x), silu = x * s, exact = silu * V(up[i]), upstream = w * V(g[i]);
+      a[i] = static_cast<T>(w * exact);
       dgate[i] = static_cast<T>(upstream * V(up[i]) * s * (V(1) + x * (V(1) - s)));
       dup[i] = static_cast<T>(upstream * silu);
+      return V(g[i]) * exact;
     });
+    if (dweights == nullptr) return;
+    V* out = dweights + assignment[row];
+    team.once([=] { *out = dot; });
   }
 };
 

@@ -66,11 +66,10 @@ double distance(const Array& a, const Array& b) {
   return std::sqrt(difference / (size > 0 ? size : 1));
 }
 
-const std::vector<Sizes> all_sizes = {{300, 64, 32, 6, 2, 4},
-                                      {77, 136, 72, 3, 3, 3},
-                                      {1, 8, 8, 5, 1, 1},
-                                      {700, 128, 264, 4, 2, 4},
-                                      {40, 520, 152, 3, 2, 3}};  // the last: gradients of weights in uneven pieces
+const std::vector<Sizes> all_sizes = {
+    {300, 64, 32, 6, 2, 4},   {77, 136, 72, 3, 3, 3},  {1, 8, 8, 5, 1, 1},
+    {700, 128, 264, 4, 2, 4}, {40, 520, 152, 3, 2, 3},  // gradients of weights in uneven pieces
+    {2400, 24, 16, 3, 2, 2}};                           // several runs of an expert's rows, none of the last's
 
 }  // namespace
 

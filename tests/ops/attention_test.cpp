@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "nn/init.h"
 #include "tests/ops/harness.h"
 
 using namespace moxie;
@@ -194,4 +195,28 @@ TEST_CASE("rope") {
                return y;
              },
          .inputs = {{c.shape}}});
+}
+
+TEST_CASE("rope in place: the same bits, forward and backward, and only where nobody else sees the numbers") {
+  const Shape shape{2, 5, 4, 6};
+  const auto numbers = [](const Array& x) { return x.to_vector<float>(); };
+  const auto turned = [&](bool hand_over, bool keep_cotangent) {
+    nn::Initializer init(1);
+    Tensor leaf(init.normal(shape, 1));
+    leaf.set_requires_grad(true);
+    Tensor x = neg(leaf);
+    const std::byte* memory = x.value().raw();
+    const std::vector<float> before = numbers(x.value());
+    const Tensor y = hand_over ? rope(std::move(x), 3, 7) : rope(x, 3, 7);
+    CHECK((y.value().raw() == memory) == hand_over);
+    if (!hand_over) CHECK(numbers(x.value()) == before);
+    const Array cotangent = init.normal(shape, 1);
+    const std::vector<float> result = numbers(y.value()), kept = numbers(cotangent);
+    (keep_cotangent ? y : neg(neg(y))).backward(cotangent);  // behind an op rope's own dy is the engine's alone
+    CHECK(numbers(cotangent) == kept);
+    return std::pair(result, numbers(leaf.grad()));
+  };
+  const auto apart = turned(false, true);
+  CHECK(turned(true, true) == apart);
+  CHECK(turned(true, false) == apart);
 }

@@ -26,11 +26,14 @@ Table table_of(int64_t time, int64_t head_dim, int64_t first_position, double ba
   return table;
 }
 
+// Where nobody else sees the numbers, rows are turned where they are, and the heads that aren't turned not even read.
+bool can_turn_in_place(const Array& x) { return x.device().is_cpu() && x.unique(); }
+
 }  // namespace
 
-Tensor rope(const Tensor& x, int64_t heads, int64_t first_position, double base) {
+Tensor rope(Tensor x, int64_t heads, int64_t first_position, double base) {
   const OpRange range("rope");
-  const Shape& shape = x.shape();
+  const Shape shape = x.shape();
   check(shape.rank() == 4, "rope: x must be [batch, time, heads, head_dim], got {}", shape);
   check(shape[3] % 2 == 0, "rope: head_dim must be even, got {} in shape {}", shape[3], shape);
   check(heads >= 0 && heads <= shape[2], "rope: heads must be between 0 and x's {}, got {}", shape[2], heads);
@@ -54,9 +57,13 @@ Tensor rope(const Tensor& x, int64_t heads, int64_t first_position, double base)
       for_rows(from.device(), kernel, shape[0] * shape[1], shape[2] * shape[3]);
     });
   };
-  const Array y = Array::empty(shape, x.options());
+  const Array y = can_turn_in_place(x.value()) ? x.value() : Array::empty(shape, x.options());
   launch(x.value(), y, 1, false);
   return record("rope", y, {x}, [launch](std::span<const Array> dy, Grads& grads) {
+    if (can_turn_in_place(dy[0])) {
+      launch(dy[0], dy[0], -1, false);
+      return grads.give(0, dy[0]);
+    }
     const Grads::Target dx = grads.into(0);
     launch(dy[0], dx.array, -1, dx.accumulate);
   });
