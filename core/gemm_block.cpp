@@ -35,25 +35,19 @@ void round_to_bf16(const float* source, int64_t rows, int64_t cols, bf16* target
   }
 }
 
-// Widens pieces of the operands to f32, sums in f32 and rounds once.
-void multiply_bf16(const Gemm& g) {
+// Widens pieces of the operands to f32; C is f32.
+void multiply_widened(const Gemm& g) {
   const int64_t depth_most = std::min(g.k, block_depth);
   const bf16* a = static_cast<const bf16*>(g.a);
   const bf16* b = static_cast<const bf16*>(g.b);
   Gemm piece = g;
-  piece.dtype = piece.out_dtype = Dtype::f32;
+  piece.dtype = Dtype::f32;
   piece.lda = (g.transpose_a ? g.m : depth_most) + padding;
   piece.ldb = (g.transpose_b ? depth_most : g.n) + padding;
   float* wide_a = scratch_f32(Scratch::a, piece.lda * (g.transpose_a ? depth_most : g.m));
   float* wide_b = scratch_f32(Scratch::b, piece.ldb * (g.transpose_b ? g.n : depth_most));
   piece.a = wide_a;
   piece.b = wide_b;
-  const bool narrow_c = g.out_dtype == Dtype::bf16;
-  if (narrow_c) {
-    piece.c = scratch_f32(Scratch::c, g.m * g.n);
-    piece.ldc = g.n;
-    if (g.accumulate) widen(static_cast<const bf16*>(g.c), g.ldc, g.m, g.n, static_cast<float*>(piece.c), g.n);
-  }
   for (int64_t p = 0; p < g.k; p += depth_most) {
     piece.k = std::min(depth_most, g.k - p);
     if (g.transpose_a) {
@@ -69,7 +63,21 @@ void multiply_bf16(const Gemm& g) {
     multiply_f32(piece);
     piece.accumulate = true;
   }
-  if (narrow_c) round_to_bf16(static_cast<const float*>(piece.c), g.m, g.n, static_cast<bf16*>(g.c), g.ldc);
+}
+
+// Sums in f32 and rounds once.
+void multiply_bf16(const Gemm& g) {
+  Gemm wide = g;
+  wide.out_dtype = Dtype::f32;
+  const bool narrow_c = g.out_dtype == Dtype::bf16;
+  if (narrow_c) {
+    float* c = scratch_f32(Scratch::c, g.m * g.n);
+    if (g.accumulate) widen(static_cast<const bf16*>(g.c), g.ldc, g.m, g.n, c, g.n);
+    wide.c = c;
+    wide.ldc = g.n;
+  }
+  if (!multiply_bf16_natively(wide)) multiply_widened(wide);
+  if (narrow_c) round_to_bf16(static_cast<const float*>(wide.c), g.m, g.n, static_cast<bf16*>(g.c), g.ldc);
 }
 
 template <class T> void fill_zeros(void* c, int64_t ldc, int64_t m, int64_t n) {

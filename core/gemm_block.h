@@ -23,6 +23,9 @@ void multiply_block(const Gemm& block);
 
 // C = op(A) op(B) with k > 0: f32 by oneDNN where it is built in, else by moxie's own kernel; f64 always by the latter.
 void multiply_f32(const Gemm& block);
+// C in f32 of bf16 operands by the processor's own instructions. Does nothing and returns false where it has none, or
+// the product is too small for them to pay.
+bool multiply_bf16_natively(const Gemm& block);
 void multiply_own_f32(const Gemm& block);
 void multiply_own_f64(const Gemm& block);
 

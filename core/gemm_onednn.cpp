@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// f32 blocks by oneDNN's sgemm, on the calling thread alone, with operands brought into the form it is fastest on.
+// Blocks by oneDNN, on the calling thread alone: f32 by its sgemm, with operands brought into the form that it is
+// fastest on, and bf16 where the processor has instructions for it.
 #include "core/gemm_block.h"
 
 #ifdef MOXIE_ONEDNN
-#include <dnnl.h>
+#include <dnnl.hpp>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -14,6 +15,8 @@
 #endif
 
 #include <algorithm>
+#include <new>
+#include <optional>
 
 #include "core/check.h"
 #include "core/simd.h"
@@ -32,6 +35,8 @@ void avoid_half_advertised_amx() {
   if (!palette) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
 #endif
 }
+
+void prepare_onednn() { [[maybe_unused]] static const bool once = (avoid_half_advertised_amx(), true); }
 
 // oneDNN cuts work by the number of OpenMP threads, unless called inside a parallel region: allow it only one.
 class OneThread final {
@@ -85,10 +90,98 @@ constexpr int64_t reuse_b_transposed = 128;
 // Below this leading dimension oneDNN reads B in place as fast as from a copy.
 constexpr int64_t wide = 512;
 
+// Whether the processor multiplies bf16; oneDNN emulates it elsewhere, several times slower than f32.
+bool has_bf16_instructions() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+// oneDNN's products of bf16 matrices of any size, f32 as a result, for the calling thread.
+class Bf16Products final {
+ public:
+  // Whether oneDNN has them for this processor.
+  bool available() const { return available_; }
+
+  void multiply(const Gemm& g) {
+    const dnnl::memory a(matrix(g.m, g.k, bf16_type, g.transpose_a, g.lda), engine_, const_cast<void*>(g.a)),
+        b(matrix(g.k, g.n, bf16_type, g.transpose_b, g.ldb), engine_, const_cast<void*>(g.b)),
+        c(matrix(g.m, g.n, dnnl::memory::data_type::f32, false, g.ldc), engine_, g.c);
+    product(g).execute(stream_, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
+    stream_.wait();
+  }
+
+  static Bf16Products& of_thread() {
+    thread_local Bf16Products products;
+    return products;
+  }
+
+ private:
+  static constexpr auto bf16_type = dnnl::memory::data_type::bf16;
+
+  Bf16Products() {
+    prepare_onednn();
+    try {
+      available_ = has_bf16_instructions() && product({.k = 1}).get() != nullptr;
+    } catch (const dnnl::error& error) {
+      if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
+    }
+  }
+
+  static dnnl::memory::desc matrix(int64_t rows, int64_t cols, dnnl::memory::data_type type, bool transposed,
+                                   int64_t leading) {
+    return {{rows, cols}, type, transposed ? dnnl::memory::dims{1, leading} : dnnl::memory::dims{leading, 1}};
+  }
+
+  // The product of the form that g has, whatever its sizes.
+  dnnl::matmul& product(const Gemm& g) {
+    std::optional<dnnl::matmul>& product = products_[g.transpose_a][g.transpose_b][g.accumulate];
+    if (product) return *product;
+    constexpr int64_t any = DNNL_RUNTIME_DIM_VAL;
+    const dnnl::memory::desc a = matrix(any, any, bf16_type, g.transpose_a, any),
+                             b = matrix(any, any, bf16_type, g.transpose_b, any),
+                             c = matrix(any, any, dnnl::memory::data_type::f32, false, any);
+    dnnl::primitive_attr attributes;
+    if (g.accumulate) {
+      dnnl::post_ops add;
+      add.append_sum(1.0f);
+      attributes.set_post_ops(add);
+    }
+#if DNNL_VERSION_MAJOR >= 3
+    return product.emplace(dnnl::matmul::primitive_desc(engine_, a, b, c, attributes));
+#else
+    return product.emplace(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), attributes, engine_));
+#endif
+  }
+
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  std::optional<dnnl::matmul> products_[2][2][2];
+  bool available_ = false;
+};
+
 }  // namespace
 
+bool multiply_bf16_natively(const Gemm& g) {
+  constexpr int64_t least = 64 * 64 * 64;  // a call of oneDNN costs 3 us, as much as widening and f32 at this size
+  if (g.m * g.n * g.k < least) return false;
+  try {
+    Bf16Products& products = Bf16Products::of_thread();
+    if (!products.available()) return false;
+    const OneThread guard;
+    products.multiply(g);
+  } catch (const dnnl::error& error) {
+    if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
+    check_internal(false, "gemm: oneDNN failed with {} for bf16 and m = {}, n = {}, k = {}", error.what(), g.m, g.n,
+                   g.k);
+  }
+  return true;
+}
+
 void multiply_f32(const Gemm& g) {
-  [[maybe_unused]] static const bool once = (avoid_half_advertised_amx(), true);
+  prepare_onednn();
   const OneThread guard;
   // oneDNN's kernels for small blocks read B row by row in place, which is slow for distant rows (by half for rows
   // of 1024 and more), and those for a transposed A are slower by a sixth.
@@ -135,6 +228,7 @@ void multiply_f32(const Gemm& g) {
 #else
 
 namespace moxie::gemm_detail {
+bool multiply_bf16_natively(const Gemm&) { return false; }
 void multiply_f32(const Gemm& block) { multiply_own_f32(block); }
 }  // namespace moxie::gemm_detail
 
