@@ -113,7 +113,7 @@ void finish(const QueryTile<C>& tile, T* out, int64_t out_stride, C* lse, int64_
     T* to = out + w * out_stride;
 #pragma omp simd
     for (int64_t i = 0; i < head_dim; ++i) {
-      to[i] = static_cast<T>(inverse[w] == C{0} ? C{0} : rows[w * head_dim + i] * inverse[w]);
+      assign(to[i], inverse[w] == C{0} ? C{0} : rows[w * head_dim + i] * inverse[w]);
     }
   }
 }

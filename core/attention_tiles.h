@@ -142,7 +142,7 @@ void store_rows(const C* from, int64_t from_row, T* to, int64_t to_row, int64_t 
     const C* x = from + i * from_row;
     T* y = to + i * to_row;
 #pragma omp simd
-    for (int64_t j = 0; j < columns; ++j) y[j] = static_cast<T>(x[j] * factor);
+    for (int64_t j = 0; j < columns; ++j) assign(y[j], x[j] * factor);
   }
 }
 

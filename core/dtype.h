@@ -34,6 +34,10 @@ template <class T> struct AccumulatorOf { using type = T; };
 template <> struct AccumulatorOf<bf16> { using type = float; };
 template <class T> using Accumulator = typename AccumulatorOf<T>::type;
 
+// to = value, rounded. gcc makes vectors of this in any loop, of a whole bf16 that is assigned only in some.
+template <class T, class V> MOXIE_FN void assign(T& to, V value) { to = static_cast<T>(value); }
+template <class V> MOXIE_FN void assign(bf16& to, V value) { to.bits = bf16(static_cast<float>(value)).bits; }
+
 template <class T> struct DtypeOf;
 template <> struct DtypeOf<double> { static constexpr Dtype value = Dtype::f64; };
 template <> struct DtypeOf<float> { static constexpr Dtype value = Dtype::f32; };

@@ -134,7 +134,7 @@ template <class T, class Sum> void add_up(const Gemm& g, const Sum* partial, int
     for (int64_t j = 0; j < g.n; ++j) {
       Sum sum = accumulate ? static_cast<Sum>(out[j]) : Sum(0);
       for (int64_t p = 0; p < count; ++p) sum += in[p * size + j];
-      out[j] = static_cast<T>(sum);
+      assign(out[j], sum);
     }
   });
 }

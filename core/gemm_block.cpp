@@ -31,7 +31,7 @@ void round_to_bf16(const float* source, int64_t rows, int64_t cols, bf16* target
     const float* in = source + i * cols;
     bf16* out = target + i * ld;
 #pragma omp simd
-    for (int64_t j = 0; j < cols; ++j) out[j] = bf16(in[j]);
+    for (int64_t j = 0; j < cols; ++j) assign(out[j], in[j]);
   }
 }
 

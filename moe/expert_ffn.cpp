@@ -40,17 +40,17 @@ cpu::ExpertFfn<T> description(const Array& x, const Array& gate_up, const Array&
 
 template <class T>
 void backward(const Array& dy, Grads& grads, const cpu::ExpertFfn<T>& ffn, const Array& z, const Array& weights) {
+  using V = Accumulator<T>;
   const auto target = [&](size_t input) {
     if (!grads.needs(input)) return cpu::WeightTarget<T>{};
-    const Grads::Target into = grads.into(input);
-    return cpu::WeightTarget<T>{into.data<T>(), into.accumulate};
+    const Grads::Target into = grads.into_wide(input);
+    return cpu::WeightTarget<T>{into.data<V>(), into.accumulate};
   };
-  const Options options = z.options();
-  const Array dx_rows = grads.needs(0) ? Array::empty({ffn.slots, ffn.width}, options) : Array();
-  const Array dweights = grads.needs(3) ? Array::empty(weights.shape(), options) : Array();
+  const Array dx_rows = grads.needs(0) ? Array::empty({ffn.slots, ffn.width}, z.options()) : Array();
+  const Array dweights = grads.needs(3) ? Array::empty(weights.shape(), weights.options()) : Array();
   cpu::expert_ffn_backward<T>(
-      ffn, {z.data<T>(), dy.data<T>(), weights.data<T>(), dx_rows.defined() ? dx_rows.data<T>() : nullptr, target(1),
-            target(2), dweights.defined() ? dweights.data<T>() : nullptr});
+      ffn, {z.data<T>(), dy.data<T>(), weights.data<V>(), dx_rows.defined() ? dx_rows.data<T>() : nullptr, target(1),
+            target(2), dweights.defined() ? dweights.data<V>() : nullptr});
   if (dx_rows.defined()) {
     const Grads::Target dx = grads.into(0);
     combine_rows<T>(dx_rows.data<T>(), nullptr, ffn.slot_of_assignment, ffn.top_k, dx.array, dx.accumulate);
@@ -76,24 +76,29 @@ Tensor fused(const Tensor& x, const Tensor& gate_up, const Tensor& down, const T
                         .slot_of_assignment = whole_routing.slot_of_assignment};
   const Array z = Array::empty({slots, 2 * hidden}, x.options()),
               y = Array::empty({routing.tokens, width}, x.options());
-  dispatch_statistics(x.dtype(), [&]<class T>(T) {
+  dispatch_float("expert_ffn", x.dtype(), [&]<class T>(T) {
     const Array rows = Array::empty({slots, width}, x.options());
     cpu::expert_ffn(description<T>(x.value(), gate_up.value(), down.value(), routing), z.data<T>(), rows.data<T>());
-    combine_rows<T>(rows.data<T>(), weights.value().data<T>(), routing.slot_of_assignment.data<int32_t>(),
+    combine_rows<T>(rows.data<T>(), weights.value().data<Accumulator<T>>(), routing.slot_of_assignment.data<int32_t>(),
                     routing.top_k, y, false);
   });
   return record("expert_ffn", y, {x, gate_up, down, weights},
                 [=, x = x.value(), gate_up = gate_up.value(), down = down.value(), weights = weights.value()](
                     std::span<const Array> dy, Grads& grads) {
-                  dispatch_statistics(x.dtype(), [&]<class T>(T) {
+                  dispatch_float("expert_ffn", x.dtype(), [&]<class T>(T) {
                     backward<T>(dy[0], grads, description<T>(x, gate_up, down, routing), z, weights);
                   });
                 });
 }
 
-bool can_fuse(const Tensor& x, Activation activation) {
-  return x.device().is_cpu() && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64) &&
-         activation == Activation::swiglu;
+// Whether the tensor's gradient, if it has one, is kept in the dtype in which sums over x's rows are made.
+bool keeps_sums(const Tensor& weight) {
+  const auto index = static_cast<size_t>(weight.output());
+  return !weight.requires_grad() || weight.node()->outputs[index].options.dtype == statistics_dtype(weight.dtype());
+}
+
+bool can_fuse(const Tensor& x, const Tensor& gate_up, const Tensor& down, Activation activation) {
+  return x.device().is_cpu() && activation == Activation::swiglu && keeps_sums(gate_up) && keeps_sums(down);
 }
 
 }  // namespace on_cpu
@@ -168,8 +173,8 @@ Tensor expert_ffn(const Tensor& x, const Tensor& gate_up, const Tensor& down, co
         routing.experts, x.dim(1), name_of(activation), gate_up.shape(), down.shape());
   check_same_kind("expert_ffn", x.value(), "x", gate_up.value(), "gate_up");
   check_same_kind("expert_ffn", x.value(), "x", down.value(), "down");
-  if (on_cpu::can_fuse(x, activation))
-    return on_cpu::fused(x, gate_up, down, cast(routing.weights, x.dtype()), routing);
+  if (on_cpu::can_fuse(x, gate_up, down, activation))
+    return on_cpu::fused(x, gate_up, down, cast(routing.weights, statistics_dtype(x.dtype())), routing);
 #if defined(MOXIE_CUDA) && !defined(MOXIE_PRETEND_CUDA)
   if (on_cuda::can_fuse(x, activation, down.dim(2)))
     return on_cuda::fused(x, gate_up, down, cast(routing.weights, Dtype::f32), routing);

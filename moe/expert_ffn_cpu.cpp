@@ -47,8 +47,7 @@ template <class T> void gather(const T* from, const int32_t* token, int64_t coun
   for (int64_t i = 0; i < count; ++i) {
     const T* row = from + token[i] * width;
     T* out = to + i * width;
-#pragma omp simd
-    for (int64_t j = 0; j < width; ++j) out[j] = row[j];
+    SerialTeam{}.each(width, [=](int64_t j) { out[j] = row[j]; });
   }
 }
 
@@ -75,9 +74,9 @@ template <class T> struct Product {
   const T* b;
   int64_t ldb;
   bool transpose_a = false, transpose_b = false;
-  void into(T* c, int64_t ldc, bool accumulate = false) const {
+  template <class Out> void into(Out* c, int64_t ldc, bool accumulate = false) const {
     gemm_here({.dtype = dtype_of<T>,
-               .out_dtype = dtype_of<T>,
+               .out_dtype = dtype_of<Out>,
                .transpose_a = transpose_a,
                .transpose_b = transpose_b,
                .accumulate = accumulate,
@@ -123,8 +122,8 @@ template <class T> std::vector<Run<T>> runs_of(const ExpertFfn<T>& f, const Expe
   }
   if (static_cast<int64_t>(runs.size()) == f.experts) return runs;
   // Of the size that it can have at most, so that the cache of memory has it again in the next step.
-  later = Array::empty({f.slots / most, 3 * size}, {dtype_of<T>, Device::cpu()});
-  T* sums = later.data<T>();
+  later = Array::empty({f.slots / most, 3 * size}, {dtype_of<Accumulator<T>>, Device::cpu()});
+  Accumulator<T>* sums = later.data<Accumulator<T>>();
   for (Run<T>& run : runs) {
     if (run.first == f.offsets[run.expert]) continue;
     if (g.gate_up.data != nullptr) run.gate_up.data = sums;
@@ -138,8 +137,8 @@ template <class T> std::vector<Run<T>> runs_of(const ExpertFfn<T>& f, const Expe
 template <class T> void add_later(const ExpertFfn<T>& f, const std::vector<Run<T>>& runs) {
   const auto add = [](const WeightTarget<T>& to, const WeightTarget<T>& from, int64_t row, int64_t cols) {
     if (to.data == nullptr) return;
-    T* sum = to.data + row * cols;
-    const T* part = from.data + row * cols;
+    Accumulator<T>* sum = to.data + row * cols;
+    const Accumulator<T>* part = from.data + row * cols;
 #pragma omp simd
     for (int64_t i = 0; i < cols; ++i) sum[i] += part[i];
   };
@@ -230,7 +229,9 @@ template <class T> void expert_ffn_backward(const ExpertFfn<T>& f, const ExpertF
 
 template void expert_ffn(const ExpertFfn<double>&, double*, double*);
 template void expert_ffn(const ExpertFfn<float>&, float*, float*);
+template void expert_ffn(const ExpertFfn<bf16>&, bf16*, bf16*);
 template void expert_ffn_backward(const ExpertFfn<double>&, const ExpertFfnGradients<double>&);
 template void expert_ffn_backward(const ExpertFfn<float>&, const ExpertFfnGradients<float>&);
+template void expert_ffn_backward(const ExpertFfn<bf16>&, const ExpertFfnGradients<bf16>&);
 
 }  // namespace moxie::moe::cpu

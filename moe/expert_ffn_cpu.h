@@ -5,6 +5,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/kernels/elementwise/accumulate.h"
+
 namespace moxie::moe::cpu {
 
 template <class T> struct ExpertFfn {
@@ -17,23 +19,23 @@ template <class T> struct ExpertFfn {
   const T* down = nullptr;                      // [experts, width, hidden]
 };
 
-// z [slots, 2 hidden] and rows [slots, width]. T: double or float.
+// z [slots, 2 hidden] and rows [slots, width]. T: double, float or bf16.
 template <class T> void expert_ffn(const ExpertFfn<T>& ffn, T* z, T* rows);
 
-// A gradient of weights: written, or added to.
+// A gradient of weights: written, or added to. Of bf16 weights it is f32.
 template <class T> struct WeightTarget {
-  T* data = nullptr;  // null: not wanted
+  Accumulator<T>* data = nullptr;  // null: not wanted
   bool accumulate = false;
 };
 
 // Of y[t] = sum over the token's slots of weight[s] rows[s], given dy.
 template <class T> struct ExpertFfnGradients {
-  const T* z = nullptr;        // [slots, 2 hidden]
-  const T* dy = nullptr;       // [tokens, width]
-  const T* weights = nullptr;  // [slots], in the order of the assignments
-  T* dx_rows = nullptr;        // [slots, width], of each slot's copy of x; null: not wanted
+  const T* z = nullptr;                     // [slots, 2 hidden]
+  const T* dy = nullptr;                    // [tokens, width]
+  const Accumulator<T>* weights = nullptr;  // [slots], in the order of the assignments
+  T* dx_rows = nullptr;                     // [slots, width], of each slot's copy of x; null: not wanted
   WeightTarget<T> gate_up, down;
-  T* dweights = nullptr;  // [slots], in the order of the assignments; null: not wanted
+  Accumulator<T>* dweights = nullptr;  // [slots], in the order of the assignments; null: not wanted
 };
 template <class T> void expert_ffn_backward(const ExpertFfn<T>& ffn, const ExpertFfnGradients<T>& gradients);
 
