@@ -35,7 +35,7 @@ constexpr int lr_warmup = 5000;
 constexpr uint64_t seed = 1;
 
 struct Settings {
-  std::string shape = "tiny", router = "linear";
+  std::string shape = "tiny", router = "linear", dtype = "f32";
   int steps = 20, warmup = 3, threads = 0;
   int64_t batch = 0;
   bool erc = false, json = false, recompute = false;
@@ -56,7 +56,9 @@ moe::LanguageModelOptions options_of(const ModelShape& shape, const Settings& se
   return options;
 }
 
-nn::Context context_of(int step) { return {.training = true, .seed = seed, .step = static_cast<uint32_t>(step)}; }
+nn::Context context_of(int step, Dtype dtype = Dtype::f32) {
+  return {.training = true, .dtype = dtype, .seed = seed, .step = static_cast<uint32_t>(step)};
+}
 
 struct Batch {
   Array tokens, targets;
@@ -65,10 +67,15 @@ struct Batch {
 class Trainer final {
  public:
   Trainer(const ModelShape& shape, const Settings& settings)
-      : shape_(shape), model_(options_of(shape, settings), seed), optimizer_(nn::parameters(model_)), random_(seed) {}
+      : shape_(shape),
+        dtype_(settings.dtype == "bf16" ? Dtype::bf16 : Dtype::f32),
+        model_(options_of(shape, settings), seed),
+        optimizer_(nn::parameters(model_)),
+        random_(seed) {}
 
   const moe::LanguageModel& model() const { return model_; }
   const nn::AdamW& optimizer() const { return optimizer_; }
+  Dtype dtype() const { return dtype_; }
 
   // As many different batches as there are steps to be compared; they are used in turns.
   void draw_batches(int count) {
@@ -86,7 +93,7 @@ class Trainer final {
     result.ms = bench::milliseconds([&] {
       const Batch& batch = batches_[static_cast<size_t>(steps_) % batches_.size()];
       {
-        const moe::Losses losses = model_.losses(batch.tokens, batch.targets, context_of(steps_));
+        const moe::Losses losses = model_.losses(batch.tokens, batch.targets, context_of(steps_, dtype_));
         const Tensor total = losses.total(model_.options);
         total.backward();
         result.cross_entropy = losses.cross_entropy.item(), result.total = total.item();
@@ -114,6 +121,7 @@ class Trainer final {
   }
 
   ModelShape shape_;
+  Dtype dtype_;
   moe::LanguageModel model_;
   nn::AdamW optimizer_;
   std::mt19937 random_;
@@ -161,6 +169,7 @@ void write_exports(const std::string& folder, const ModelShape& shape, const Tra
                                 {"time", shape.time},
                                 {"batch", shape.batch},
                                 {"dense", shape.dense},
+                                {"dtype", name_of(trainer.dtype())},
                                 {"perturbed", router.kind == moe::RouterKind::perturbed_cosine},
                                 {"erc", options.moe.erc},
                                 {"tau_expert", router.tau_expert},
@@ -222,6 +231,7 @@ void measure(Trainer& trainer, const ModelShape& shape, const Settings& settings
   const nlohmann::json result{{"shape", settings.shape},
                               {"router", shape.dense ? "none" : settings.router},
                               {"erc", options.moe.erc},
+                              {"dtype", settings.dtype},
                               {"threads", threads()},
                               {"parameters", nn::count(trainer.model())},
                               {"ms", ms},
@@ -245,6 +255,9 @@ int main(int argc, char** argv) try {
   app.add_option("--shape", settings.shape, bench::shape_names())->capture_default_str();
   app.add_option("--router", settings.router, "linear, cosine or perturbed_cosine")->capture_default_str();
   app.add_flag("--erc", settings.erc, "with the ERC loss");
+  app.add_option("--dtype", settings.dtype, "f32 or bf16, of activations and matmuls")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--steps", settings.steps, "timed steps")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--warmup", settings.warmup, "steps before the clock starts")->capture_default_str();
   app.add_option("--batch", settings.batch, "sequences per step; 0: the shape's own");

@@ -7,9 +7,10 @@
 
 Shapes: tiny, small, fine, dense, and small_erc, which is small with a perturbed cosine router and the ERC loss.
 Variants are named EXPERTS-GRAPH-MALLOC: experts run as a loop, by grouped_mm, or padded to one batched matmul; eager or
-compiled; with glibc's malloc or tcmalloc preloaded. First the losses of each of 20 steps must agree within 1e-4
-of their size; then both make steps in turns. Prints one JSON line for each pair of turns and a table. Every variant's last
-result is kept in the folder of its shape, from which --variants best takes the one that came nearest to moxie.
+compiled; with glibc's malloc or tcmalloc preloaded. First the losses of each of 20 steps must agree within 1e-4 of
+their size (f32; 1e-2 for bf16, in which PyTorch runs under autocast); then both make steps in turns. Prints one JSON
+line for each pair of turns and a table. Every variant's last result is kept in the folder of its shape, from which
+--variants best takes the one that came nearest to moxie.
 Without PyTorch in this Python one is made in .venv. tcmalloc is Debian's libtcmalloc-minimal4.
 """
 import argparse
@@ -25,7 +26,7 @@ import venv
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHAPES = {"tiny": [], "small": [], "fine": [], "dense": [], "small_erc": ["--router", "perturbed_cosine", "--erc"]}
-TOLERANCE, CHECKED_STEPS = 1e-4, 20
+TOLERANCE, CHECKED_STEPS = {"f32": 1e-4, "bf16": 1e-2}, 20
 PACKAGES = ["torch==2.13.0", "numpy", "safetensors"]
 
 
@@ -79,7 +80,7 @@ class Worker:
 
 
 def moxie_worker(arguments, shape, folder):
-    command = [arguments.bench, "--shape", shape.split("_")[0], *SHAPES[shape], "--threads", str(arguments.threads)]
+    command = [arguments.bench, "--shape", shape.split("_")[0], *SHAPES[shape], "--dtype", arguments.dtype, "--threads", str(arguments.threads)]
     subprocess.run([*command, "--export", folder, "--export-steps", str(CHECKED_STEPS)], check=True)
     return Worker("moxie", [*command, "--turns", "--export-steps", str(CHECKED_STEPS)], {})
 
@@ -122,17 +123,17 @@ def variants_of(arguments, shape, folder):
     return [f"{e}-{graph}-{malloc}" for e in experts for graph in ("eager", "compiled") for malloc in mallocs]
 
 
-def check_losses(ours, theirs, variant):
+def check_losses(ours, theirs, variant, tolerance):
     """Returns the largest difference of a step's losses, of their size; ends the program where it is too large.
 
     It is more than rounding where a token's scores of two experts are equal within rounding: each program may choose
     another one, which moves the mean loss of a few thousand tokens by 1e-5 to 1e-4 in that step.
     """
     most = max(abs(a - b) / abs(b) for what in ("cross_entropy", "total") for a, b in zip(ours[what], theirs[what], strict=True))
-    if not most <= TOLERANCE:
+    if not most <= tolerance:
         for step, losses in enumerate(zip(ours["total"], theirs["total"])):
             print(f"step {step}: moxie {losses[0]:.6f}, PyTorch {losses[1]:.6f}", file=sys.stderr)
-        sys.exit(f"the losses of moxie and {variant} differ by {most:.2e} of their size in a step, which is more than {TOLERANCE:.0e}")
+        sys.exit(f"the losses of moxie and {variant} differ by {most:.2e} of their size in a step, which is more than {tolerance:.0e}")
     return {"loss_difference": most}
 
 
@@ -141,7 +142,7 @@ def compare(arguments, moxie, first_losses, variant, folder, tokens):
     torch = torch_worker(arguments, variant, folder)
     row = {"variant": variant}
     if arguments.check:
-        row |= check_losses(first_losses, torch.steps(CHECKED_STEPS), variant)
+        row |= check_losses(first_losses, torch.steps(CHECKED_STEPS), variant, TOLERANCE[arguments.dtype])
     else:
         torch.steps(arguments.warmup)
     pairs, peaks, faults = [], {}, {}
@@ -173,14 +174,14 @@ def table(rows):
 
 
 def compare_shape(arguments, shape):
-    folder = os.path.join(arguments.folder, shape)
+    folder = os.path.join(arguments.folder, shape if arguments.dtype == "f32" else f"{shape}_{arguments.dtype}")
     os.makedirs(folder, exist_ok=True)
     variants = variants_of(arguments, shape, folder)
     moxie = moxie_worker(arguments, shape, folder)
     first_losses = moxie.steps(CHECKED_STEPS if arguments.check else arguments.warmup)
     with open(os.path.join(folder, "settings.json")) as file:
         settings = json.load(file)
-    common = {"shape": shape, "threads": arguments.threads, "processor": processor(), "date": time.strftime("%Y-%m-%d")}
+    common = {"shape": shape, "dtype": arguments.dtype, "threads": arguments.threads, "processor": processor(), "date": time.strftime("%Y-%m-%d")}
     rows = []
     for variant in variants:
         rows.append(common | compare(arguments, moxie, first_losses, variant, folder, settings["batch"] * settings["time"]))
@@ -194,6 +195,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="tiny", help="names with commas between them, or all")
     parser.add_argument("--variants", default="best", help="all, best (of those measured before), or names with commas between them")
+    parser.add_argument("--dtype", default="f32", choices=list(TOLERANCE), help="of activations and matmuls; PyTorch's by autocast")
     parser.add_argument("--bench", default=os.path.join(ROOT, "build", "cpu", "bin", "bench_train_step"))
     parser.add_argument("--folder", default=os.path.join(ROOT, "build", "compare_torch"), help="for weights, data and results")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of turns")

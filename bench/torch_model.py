@@ -46,6 +46,7 @@ class Settings:
     time: int
     batch: int
     dense: bool
+    dtype: str  # of activations and matmuls: f32, or bf16 by autocast
     perturbed: bool  # the router is the perturbed cosine, otherwise linear
     erc: bool
     tau_expert: float
@@ -256,7 +257,8 @@ def serve(settings, variant, folder, threads):
         for _ in range(int(line)):
             at = step % tokens.shape[0]
             start = time.perf_counter()
-            loss, total = model(tokens[at], targets[at], data["uniform"][at] if settings.erc else None)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.dtype == "bf16"):
+                loss, total = model(tokens[at], targets[at], data["uniform"][at] if settings.erc else None)
             total.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip, foreach=True)
             for group in optimizer.param_groups:

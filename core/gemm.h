@@ -2,7 +2,8 @@
 // The matmul seam: dense, batched, and grouped (one weight matrix per group of rows).
 // All matrices are row-major with a leading dimension, so that parts of a larger matrix are used in place.
 // Products are summed in f64 for f64, in f32 otherwise, and rounded once. NaN and Inf propagate; where `accumulate` is
-// false, what C held before has no influence. On the CPU results are bit-equal for any number of threads.
+// false, what C held before has no influence. On the CPU results are bit-equal for any number of threads; a processor's
+// own instructions for bf16 take numbers below 2^-126 for 0.
 #pragma once
 #include <cstdint>
 

@@ -90,10 +90,13 @@ constexpr int64_t reuse_b_transposed = 128;
 // Below this leading dimension oneDNN reads B in place as fast as from a copy.
 constexpr int64_t wide = 512;
 
-// Whether the processor multiplies bf16; oneDNN emulates it elsewhere, several times slower than f32.
+// Whether the processor multiplies bf16 and oneDNN may use it; elsewhere oneDNN emulates it, several times slower than
+// f32.
 bool has_bf16_instructions() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16") != 0;
+  constexpr auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return __builtin_cpu_supports("avx512bf16") != 0 &&
+         (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & needed) == needed;
 #else
   return false;
 #endif
@@ -102,9 +105,6 @@ bool has_bf16_instructions() {
 // oneDNN's products of bf16 matrices of any size, f32 as a result, for the calling thread.
 class Bf16Products final {
  public:
-  // Whether oneDNN has them for this processor.
-  bool available() const { return available_; }
-
   void multiply(const Gemm& g) {
     const dnnl::memory a(matrix(g.m, g.k, bf16_type, g.transpose_a, g.lda), engine_, const_cast<void*>(g.a)),
         b(matrix(g.k, g.n, bf16_type, g.transpose_b, g.ldb), engine_, const_cast<void*>(g.b)),
@@ -113,22 +113,8 @@ class Bf16Products final {
     stream_.wait();
   }
 
-  static Bf16Products& of_thread() {
-    thread_local Bf16Products products;
-    return products;
-  }
-
  private:
   static constexpr auto bf16_type = dnnl::memory::data_type::bf16;
-
-  Bf16Products() {
-    prepare_onednn();
-    try {
-      available_ = has_bf16_instructions() && product({.k = 1}).get() != nullptr;
-    } catch (const dnnl::error& error) {
-      if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
-    }
-  }
 
   static dnnl::memory::desc matrix(int64_t rows, int64_t cols, dnnl::memory::data_type type, bool transposed,
                                    int64_t leading) {
@@ -159,7 +145,6 @@ class Bf16Products final {
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
   std::optional<dnnl::matmul> products_[2][2][2];
-  bool available_ = false;
 };
 
 }  // namespace
@@ -167,10 +152,12 @@ class Bf16Products final {
 bool multiply_bf16_natively(const Gemm& g) {
   constexpr int64_t least = 64 * 64 * 64;  // a call of oneDNN costs 3 us, as much as widening and f32 at this size
   if (g.m * g.n * g.k < least) return false;
+  prepare_onednn();
+  static const bool available = has_bf16_instructions();
+  if (!available) return false;
+  const OneThread guard;
   try {
-    Bf16Products& products = Bf16Products::of_thread();
-    if (!products.available()) return false;
-    const OneThread guard;
+    thread_local Bf16Products products;
     products.multiply(g);
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_out_of_memory) throw std::bad_alloc();

@@ -79,7 +79,7 @@ struct SerialTeam {
   template <class F> MOXIE_FN int64_t argmax(int64_t n, F f) const {
     using Value = decltype(f(int64_t{0}));
     // Vectors find the largest of many, and then the first that is as large, unless NaN may be among them.
-    if constexpr (std::is_integral_v<Value>) {
+    if constexpr (std::is_same_v<Value, int64_t>) {
       if (n > 16) {
         const auto larger = [](Value top, Value v) { return v > top ? v : top; };
         const auto smaller = [](int64_t x, int64_t y) { return x < y ? x : y; };

@@ -17,11 +17,16 @@ namespace moxie::moe::cpu {
 namespace {
 
 constexpr int64_t most_rows = 256;  // of a block: operands and results of its products fit L2 together
-constexpr int64_t most_cols = 512;  // of a piece of a gradient of weights
+constexpr int64_t most_cols = 512;  // of a piece of a product
 
 struct RowBlock {
   int64_t expert, first, count;
 };
+
+// So that no thread begins a large one when the others have nothing left to do.
+template <class Part> void largest_first(std::vector<Part>& parts) {
+  std::stable_sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.count > b.count; });
+}
 
 // The rows of all experts in blocks that the load alone fixes, those of the largest first.
 template <class T> std::vector<RowBlock> row_blocks(const ExpertFfn<T>& ffn) {
@@ -33,8 +38,7 @@ template <class T> std::vector<RowBlock> row_blocks(const ExpertFfn<T>& ffn) {
     for (int64_t first = ffn.offsets[e]; first < end; first += size)
       blocks.push_back({e, first, std::min(size, end - first)});
   }
-  std::stable_sort(blocks.begin(), blocks.end(),
-                   [](const RowBlock& a, const RowBlock& b) { return a.count > b.count; });
+  largest_first(blocks);
   return blocks;
 }
 
@@ -66,7 +70,7 @@ template <class T> class Scratch final {
   Array all_;
 };
 
-// C [m, n] (+)= op(A) [m, k] op(B) [k, n]
+// C [m, n] (+)= op(A) [m, k] op(B) [k, n], a piece of columns at a time
 template <class T> struct Product {
   int64_t m, n, k;
   const T* a;
@@ -75,20 +79,24 @@ template <class T> struct Product {
   int64_t ldb;
   bool transpose_a = false, transpose_b = false;
   template <class Out> void into(Out* c, int64_t ldc, bool accumulate = false) const {
-    gemm_here({.dtype = dtype_of<T>,
-               .out_dtype = dtype_of<Out>,
-               .transpose_a = transpose_a,
-               .transpose_b = transpose_b,
-               .accumulate = accumulate,
-               .m = m,
-               .n = n,
-               .k = k,
-               .a = a,
-               .lda = lda,
-               .b = b,
-               .ldb = ldb,
-               .c = c,
-               .ldc = ldc});
+    const Cut cut(n, most_cols);
+    for (int64_t i = 0; i < cut.count; ++i) {
+      const int64_t first = cut.first(i);
+      gemm_here({.dtype = dtype_of<T>,
+                 .out_dtype = dtype_of<Out>,
+                 .transpose_a = transpose_a,
+                 .transpose_b = transpose_b,
+                 .accumulate = accumulate,
+                 .m = m,
+                 .n = cut.length(i, n),
+                 .k = k,
+                 .a = a,
+                 .lda = lda,
+                 .b = b + (transpose_b ? first * ldb : first),
+                 .ldb = ldb,
+                 .c = c + first,
+                 .ldc = ldc});
+    }
   }
 };
 
@@ -108,27 +116,30 @@ template <class T> struct Run {
 };
 
 // The runs of all experts in their order, which the load alone fixes: enough for several threads, at most experts + 64.
-// `later` becomes the memory for the sums of those that are not an expert's first.
+// `later` becomes the memory for the sums of those that are not an expert's first. Runs are so long that it is no
+// larger than the gradient before the activation of all slots would be.
 template <class T> std::vector<Run<T>> runs_of(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g, Array& later) {
-  const int64_t most = std::max<int64_t>(f.experts < 16 ? 512 : 1024, f.slots / 64), size = f.width * f.hidden;
+  const int64_t most = std::max({std::clamp<int64_t>(f.slots / 8, 256, 1024), f.slots / 64, f.width});
+  const int64_t gate_up_size = g.gate_up.data == nullptr ? 0 : 2 * f.width * f.hidden,
+                down_size = g.down.data == nullptr ? 0 : f.width * f.hidden;
   std::vector<Run<T>> runs;
   for (int64_t e = 0; e < f.experts; ++e) {
     const int64_t first = f.offsets[e], load = f.offsets[e + 1] - first, length = load == 0 ? 1 : Cut(load, most).size;
-    WeightTarget<T> gate_up = g.gate_up, down = g.down;
-    if (gate_up.data != nullptr) gate_up.data += e * 2 * size;
-    if (down.data != nullptr) down.data += e * size;
-    runs.push_back({e, first, std::min(length, load), gate_up, down});
+    runs.push_back({e, first, std::min(length, load), g.gate_up, g.down});
+    if (gate_up_size > 0) runs.back().gate_up.data += e * gate_up_size;
+    if (down_size > 0) runs.back().down.data += e * down_size;
     for (int64_t i = length; i < load; i += length) runs.push_back({e, first + i, std::min(length, load - i), {}, {}});
   }
-  if (static_cast<int64_t>(runs.size()) == f.experts) return runs;
+  if (static_cast<int64_t>(runs.size()) == f.experts || gate_up_size + down_size == 0) return runs;
   // Of the size that it can have at most, so that the cache of memory has it again in the next step.
-  later = Array::empty({f.slots / most, 3 * size}, {dtype_of<Accumulator<T>>, Device::cpu()});
-  Accumulator<T>* sums = later.data<Accumulator<T>>();
+  using V = Accumulator<T>;
+  later = Array::empty({f.slots / most, gate_up_size + down_size}, {dtype_of<V>, Device::cpu()});
+  V* sums = later.data<V>();
   for (Run<T>& run : runs) {
     if (run.first == f.offsets[run.expert]) continue;
-    if (g.gate_up.data != nullptr) run.gate_up.data = sums;
-    if (g.down.data != nullptr) run.down.data = sums + 2 * size;
-    sums += 3 * size;
+    if (gate_up_size > 0) run.gate_up.data = sums;
+    if (down_size > 0) run.down.data = sums + gate_up_size;
+    sums += gate_up_size + down_size;
   }
   return runs;
 }
@@ -159,12 +170,10 @@ template <class T> void add_later(const ExpertFfn<T>& f, const std::vector<Run<T
 template <class T>
 void add_outer(const WeightTarget<T>& dw, int64_t rows, const T* left, int64_t m, const T* right, int64_t n) {
   if (dw.data == nullptr) return;
-  const Cut down(m, most_rows), across(n, most_cols);
-  for (int64_t i = 0; i < down.count; ++i)
-    for (int64_t j = 0; j < across.count; ++j)
-      Product<T>{
-          down.length(i, m), across.length(j, n), rows, left + down.first(i), m, right + across.first(j), n, true}
-          .into(dw.data + down.first(i) * n + across.first(j), n, dw.accumulate);
+  const Cut cut(m, most_rows);
+  for (int64_t i = 0; i < cut.count; ++i)
+    Product<T>{cut.length(i, m), n, rows, left + cut.first(i), m, right, n, true}.into(dw.data + cut.first(i) * n, n,
+                                                                                       dw.accumulate);
 }
 
 // All gradients of a run, a block of its rows at a time: what is between two products is still in the cache when the
@@ -177,7 +186,7 @@ void run_backward(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g, const i
   T *dy = scratch, *x = dy + most_rows * d, *da = x + most_rows * d, *weighted = da + most_rows * n,
     *dz = weighted + most_rows * n;
   const Cut blocks(run.count, most_rows);
-  for (int64_t i = 0; i < blocks.count; ++i) {
+  for (int64_t i = 0; i == 0 || i < blocks.count; ++i) {  // one block without rows writes zeros
     const int64_t first = run.first + blocks.first(i), count = blocks.length(i, run.count);
     gather(g.dy, f.token_of_slot + first, count, d, dy);
     Product<T>{count, n, d, dy, d, down, n}.into(da, n);
@@ -190,9 +199,6 @@ void run_backward(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g, const i
     add_outer(run.gate_up, count, dz, 2 * n, x, d);
     run.down.accumulate = run.gate_up.accumulate = true;
   }
-  if (run.count > 0) return;
-  add_outer(run.down, 0, dy, d, weighted, n);
-  add_outer(run.gate_up, 0, dz, 2 * n, x, d);
 }
 
 }  // namespace
@@ -215,14 +221,12 @@ template <class T> void expert_ffn(const ExpertFfn<T>& f, T* z, T* rows) {
 template <class T> void expert_ffn_backward(const ExpertFfn<T>& f, const ExpertFfnGradients<T>& g) {
   Array later;
   const std::vector<Run<T>> runs = runs_of(f, g, later);
+  std::vector<Run<T>> in_turn = runs;
+  largest_first(in_turn);
   const std::vector<int32_t> assignment = assignments(f);
   const Scratch<T> scratch(most_rows * (2 * f.width + 4 * f.hidden));
-  std::vector<const Run<T>*> longest_first;
-  for (const Run<T>& run : runs) longest_first.push_back(&run);
-  std::stable_sort(longest_first.begin(), longest_first.end(),
-                   [](const Run<T>* a, const Run<T>* b) { return a->count > b->count; });
-  parallel_for_throwing(static_cast<int64_t>(runs.size()), flops_of(f) >= parallel_flops, [&](int64_t i) {
-    run_backward(f, g, assignment.data(), *longest_first[static_cast<size_t>(i)], scratch.mine());
+  parallel_for_throwing(static_cast<int64_t>(in_turn.size()), flops_of(f) >= parallel_flops, [&](int64_t i) {
+    run_backward(f, g, assignment.data(), in_turn[static_cast<size_t>(i)], scratch.mine());
   });
   if (later.defined()) add_later(f, runs);
 }

@@ -6,8 +6,9 @@
 namespace moxie {
 
 // Rotates the first `heads` heads of x [batch, time, heads_in_x, head_dim] by position (RoPE, half-split pairs i and
-// i + head_dim / 2, angle = position * base^(-2 i / head_dim)); position of time t is first_position + t. On the CPU an x
-// that is handed over (std::move, or a temporary) and shares its numbers with nothing is turned in place.
+// i + head_dim / 2, angle = position * base^(-2 i / head_dim)); position of time t is first_position + t.
+// On the CPU an x that is handed over (std::move, or a temporary) and shares its numbers with nobody is turned in
+// place.
 Tensor rope(Tensor x, int64_t heads, int64_t first_position = 0, double base = 10000);
 
 // Which query sees which key: those that causal, window and mask all allow. One that sees none gives 0.

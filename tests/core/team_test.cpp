@@ -197,3 +197,16 @@ TEST_CASE("run_rows_thread_team: no rows, and too few members") {
   CHECK_THROWS_WITH_AS(run_rows_thread_team([](auto, int64_t) {}, 1, 0),
                        "run_rows_thread_team: members must be at least 1, got 0", std::invalid_argument);
 }
+
+TEST_CASE("SerialTeam: the first of the largest whole numbers, of few and of many") {
+  const SerialTeam team;
+  constexpr int64_t least = std::numeric_limits<int64_t>::min();
+  int64_t wrong = 0;
+  for (int64_t n = 1; n <= 70; ++n) {
+    wrong += team.argmax(n, [](int64_t) { return least; }) != 0;
+    for (int64_t top = 0; top < n; ++top)
+      for (const int64_t again : {top, n - 1})
+        wrong += team.argmax(n, [=](int64_t i) { return i == top || i == again ? int64_t{3} : i % 3 - 2; }) != top;
+  }
+  CHECK(wrong == 0);
+}

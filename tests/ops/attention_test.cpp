@@ -219,4 +219,9 @@ TEST_CASE("rope in place: the same bits, forward and backward, and only where no
   const auto apart = turned(false, true);
   CHECK(turned(true, true) == apart);
   CHECK(turned(true, false) == apart);
+  Tensor leaf(nn::Initializer(1).normal(shape, 1));
+  leaf.set_requires_grad(true);
+  Tensor saved = exp(leaf);  // whose rule needs its result
+  const std::byte* memory = saved.value().raw();
+  CHECK(rope(std::move(saved), 3).value().raw() != memory);
 }

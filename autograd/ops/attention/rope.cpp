@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/attention/rope.h"
 
+#include "autograd/anomaly.h"
 #include "autograd/ops/attention.h"
 #include "autograd/ops/common.h"
 
@@ -27,7 +28,8 @@ Table table_of(int64_t time, int64_t head_dim, int64_t first_position, double ba
 }
 
 // Where nobody else sees the numbers, rows are turned where they are, and the heads that aren't turned not even read.
-bool can_turn_in_place(const Array& x) { return x.device().is_cpu() && x.unique(); }
+// Anomaly mode looks at an op's inputs after it.
+bool can_turn_in_place(const Array& x) { return x.device().is_cpu() && x.unique() && !anomaly_mode(); }
 
 }  // namespace
 
