@@ -124,21 +124,21 @@ template <class T> std::vector<Run<T>> runs_of(const ExpertFfn<T>& f, const Expe
                 down_size = g.down.data == nullptr ? 0 : f.width * f.hidden;
   std::vector<Run<T>> runs;
   for (int64_t e = 0; e < f.experts; ++e) {
-    const int64_t first = f.offsets[e], load = f.offsets[e + 1] - first, length = load == 0 ? 1 : Cut(load, most).size;
-    runs.push_back({e, first, std::min(length, load), g.gate_up, g.down});
-    if (gate_up_size > 0) runs.back().gate_up.data += e * gate_up_size;
-    if (down_size > 0) runs.back().down.data += e * down_size;
+    const int64_t first = f.offsets[e], load = f.offsets[e + 1] - first, length = Cut(load, most).size;
+    runs.push_back({e, first, length, g.gate_up, g.down});
+    runs.back().gate_up.data += e * gate_up_size;
+    runs.back().down.data += e * down_size;
     for (int64_t i = length; i < load; i += length) runs.push_back({e, first + i, std::min(length, load - i), {}, {}});
   }
-  if (static_cast<int64_t>(runs.size()) == f.experts || gate_up_size + down_size == 0) return runs;
+  if (static_cast<int64_t>(runs.size()) == f.experts) return runs;
   // Of the size that it can have at most, so that the cache of memory has it again in the next step.
   using V = Accumulator<T>;
   later = Array::empty({f.slots / most, gate_up_size + down_size}, {dtype_of<V>, Device::cpu()});
   V* sums = later.data<V>();
   for (Run<T>& run : runs) {
     if (run.first == f.offsets[run.expert]) continue;
-    if (gate_up_size > 0) run.gate_up.data = sums;
-    if (down_size > 0) run.down.data = sums + gate_up_size;
+    if (g.gate_up.data != nullptr) run.gate_up.data = sums;
+    if (g.down.data != nullptr) run.down.data = sums + gate_up_size;
     sums += gate_up_size + down_size;
   }
   return runs;
