@@ -36,7 +36,7 @@ bool can_turn_in_place(const Array& x) { return x.device().is_cpu() && x.unique(
 // NOLINTNEXTLINE(performance-unnecessary-value-param): a tensor that is handed over ends here, with its numbers in y
 Tensor rope(Tensor x, int64_t heads, int64_t first_position, double base) {
   const OpRange range("rope");
-  const Shape shape = x.shape();
+  const Shape& shape = x.shape();
   check(shape.rank() == 4, "rope: x must be [batch, time, heads, head_dim], got {}", shape);
   check(shape[3] % 2 == 0, "rope: head_dim must be even, got {} in shape {}", shape[3], shape);
   check(heads >= 0 && heads <= shape[2], "rope: heads must be between 0 and x's {}, got {}", shape[2], heads);
