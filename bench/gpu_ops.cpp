@@ -10,6 +10,8 @@
 #include "autograd/ops.h"
 #include "bench/timing.h"
 #include "core/cuda.h"
+#include "moe/choose.h"
+#include "moe/routing.h"
 #include "nn/init.h"
 
 namespace {

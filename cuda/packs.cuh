@@ -101,14 +101,22 @@ MOXIE_DEVICE float softmax_base(float top) { return top == -std::numeric_limits<
 // exp(x) for what is added up: its error is small beside exp(0), not beside itself.
 MOXIE_DEVICE float exp_of_difference(float x) { return exp2_fast(x * static_cast<float>(log2_e)); }
 
-// top = max x, total = sum of exp(x - top) of a warp's row, in one pass. Whole warp.
+// top = max x, total = sum of exp(x - top), of all or of some numbers of a row.
 struct LogSum {
   float top = -std::numeric_limits<float>::infinity(), total = 0;
 };
-template <class T> MOXIE_DEVICE LogSum log_sum_of_row(const T* row, int64_t n) {
+MOXIE_DEVICE LogSum operator+(const LogSum& x, const LogSum& y) {
+  LogSum s;
+  s.top = ::fmaxf(y.top, x.top);
+  const float base = softmax_base(s.top);
+  s.total = x.total * exp_of_difference(x.top - base) + y.total * exp_of_difference(y.top - base);
+  return s;
+}
+// Of what member `rank` of `members` has of a row, as each_group() takes it, in one pass.
+template <class T> MOXIE_DEVICE LogSum log_sum_of_packs(const T* row, int64_t n, int rank, int members) {
   constexpr int pack = pack_size<T>;
   LogSum s;
-  each_group<T>(row, n, lane_index(), warp_size, s.top, [&](const Vector16(&packs)[packs_ahead]) {
+  each_group<T>(row, n, rank, members, s.top, [&](const Vector16(&packs)[packs_ahead]) {
     // One chain for each pack, so that nothing waits long for the last addition.
     float values[packs_ahead][pack], part[packs_ahead];
     MOXIE_UNROLL
@@ -129,13 +137,13 @@ template <class T> MOXIE_DEVICE LogSum log_sum_of_row(const T* row, int64_t n) {
     }
     s.total = s.total * exp_of_difference(before - base) + ((part[0] + part[1]) + (part[2] + part[3]));
   });
+  return s;
+}
+// The sum over a warp's lanes; every lane gets it. Whole warp.
+MOXIE_DEVICE LogSum warp_total(LogSum s) {
   MOXIE_UNROLL
-  for (int mask = warp_size / 2; mask > 0; mask /= 2) {
-    const float other_top = shuffle_xor(s.top, mask), other_total = shuffle_xor(s.total, mask), mine = s.top;
-    s.top = ::fmaxf(other_top, mine);
-    const float base = softmax_base(s.top);
-    s.total = s.total * exp_of_difference(mine - base) + other_total * exp_of_difference(other_top - base);
-  }
+  for (int mask = warp_size / 2; mask > 0; mask /= 2)
+    s = s + LogSum{shuffle_xor(s.top, mask), shuffle_xor(s.total, mask)};
   return s;
 }
 

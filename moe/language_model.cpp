@@ -44,8 +44,8 @@ std::vector<Tensor*> seen_by_losses(MoeOutput& output) {
 Block::Output recomputed(const Block& block, const Tensor& x, const nn::Context& context) {
   const auto first = std::make_shared<std::optional<MoeOutput>>();
   const auto segment = [&block, context, first](std::span<const Tensor> inputs) {
-    Block::Output output = block(inputs[0], context);
-    std::vector<Tensor> results{output.x};
+    Block::Output output = block({inputs[0], {}}, context);
+    std::vector<Tensor> results{output.residual.sum()};
     if (output.moe) {
       for (const Tensor* tensor : seen_by_losses(*output.moe)) results.push_back(*tensor);
       if (!*first) *first = MoeOutput{{}, output.moe->routing, output.moe->erc};
@@ -53,11 +53,17 @@ Block::Output recomputed(const Block& block, const Tensor& x, const nn::Context&
     return results;
   };
   const std::vector<Tensor> results = recompute(segment, {x});
-  if (!*first) return {results[0], {}};
+  if (!*first) return {{results[0], {}}, {}};
   MoeOutput moe = **first;
   size_t next = 1;
   for (Tensor* tensor : seen_by_losses(moe)) *tensor = results[next++];
-  return {results[0], std::move(moe)};
+  return {{results[0], {}}, std::move(moe)};
+}
+
+// The sum of the residual connection, and its norm.
+NormedSum normed(const nn::RmsNorm& norm, const Residual& residual, const nn::Context& context) {
+  if (residual.branch.defined()) return norm(residual.x, residual.branch, context);
+  return {residual.x, norm(residual.x, context)};
 }
 
 }  // namespace
@@ -84,13 +90,14 @@ Block::Block(const LanguageModelOptions& options, bool is_moe, nn::Initializer& 
     dense.emplace(options.width, options.dense_hidden, options.moe.activation, init, residual_gain(options));
 }
 
-Block::Output Block::operator()(const Tensor& x, const nn::Context& context, nn::KeyValueCache* cache) const {
-  const Tensor mixed = x + attention_dropout(attention(attention_norm(x, context), context, cache), context);
-  const Tensor input = feed_forward_norm(mixed, context);
-  if (dense) return {mixed + feed_forward_dropout((*dense)(input, context), context), {}};
-  MoeOutput output = (*moe)(reshape(input, {-1, x.dim(2)}), context);
-  const Tensor y = mixed + feed_forward_dropout(reshape(output.y, x.shape()), context);
-  return {y, std::move(output)};
+Block::Output Block::operator()(const Residual& residual, const nn::Context& context, nn::KeyValueCache* cache) const {
+  const auto [x, attended] = normed(attention_norm, residual, context);
+  const Tensor mixed = attention_dropout(attention(attended, context, cache), context);
+  const auto [sum, input] = feed_forward_norm(x, mixed, context);
+  if (dense) return {{sum, feed_forward_dropout((*dense)(input, context), context)}, {}};
+  MoeOutput output = (*moe)(reshape(input, {-1, input.dim(2)}), context);
+  const Tensor y = feed_forward_dropout(reshape(output.y, input.shape()), context);
+  return {{sum, y}, std::move(output)};
 }
 
 LanguageModel::LanguageModel(const LanguageModelOptions& wanted, uint64_t seed, Device device)
@@ -114,17 +121,18 @@ LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Cont
   check(caches == nullptr || caches->size() == blocks.size(), "LanguageModel: needs one cache per block, got {} for {}",
         caches ? caches->size() : 0, blocks.size());
   Hidden hidden;
-  Tensor x = embedding(tokens, context);
+  Residual residual{embedding(tokens, context), {}};
   for (size_t i = 0; i < blocks.size(); ++i) {
     const nn::Context at = context.at_layer(static_cast<int64_t>(i));
-    Block::Output output = options.recompute && caches == nullptr ? recomputed(blocks[i], x, at)
-                                                                  : blocks[i](x, at, caches ? &(*caches)[i] : nullptr);
-    x = output.x;
+    Block::Output output = options.recompute && caches == nullptr
+                               ? recomputed(blocks[i], residual.sum(), at)
+                               : blocks[i](residual, at, caches ? &(*caches)[i] : nullptr);
+    residual = output.residual;
     if (!output.moe) continue;
     hidden.routings.push_back(output.moe->routing);
     if (output.moe->erc.defined()) hidden.erc.push_back(output.moe->erc);
   }
-  hidden.x = norm(x, context);
+  hidden.x = normed(norm, residual, context).y;
   return hidden;
 }
 

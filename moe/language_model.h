@@ -46,6 +46,12 @@ struct Losses {
   Tensor total(const LanguageModelOptions& options, int64_t micro_batches = 1) const;
 };
 
+// What runs through the blocks: x, and a block's last branch, which the next norm adds to it while it reads both.
+struct Residual {
+  Tensor x, branch;  // [batch, time, width]; no branch: undefined
+  Tensor sum() const { return branch.defined() ? x + branch : x; }
+};
+
 struct Block {
   nn::RmsNorm attention_norm;
   nn::Attention attention;
@@ -56,11 +62,10 @@ struct Block {
 
   Block(const LanguageModelOptions& options, bool is_moe, nn::Initializer& init);
   struct Output {
-    Tensor x;
+    Residual residual;
     std::optional<MoeOutput> moe;
   };
-  // x [batch, time, width] -> the same
-  Output operator()(const Tensor& x, const nn::Context& context, nn::KeyValueCache* cache = nullptr) const;
+  Output operator()(const Residual& residual, const nn::Context& context, nn::KeyValueCache* cache = nullptr) const;
   static void visit(auto& self, auto&& f) {
     f("attention_norm", self.attention_norm), f("attention", self.attention);
     f("feed_forward_norm", self.feed_forward_norm), f("moe", self.moe), f("dense", self.dense);

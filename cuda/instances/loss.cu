@@ -6,9 +6,10 @@
 
 namespace moxie {
 
-// f32 and bf16 of cross entropy: cuda/tuned/normalize.cu
+// f32 and bf16 of cross entropy: cuda/tuned/cross_entropy.cu
 
 MOXIE_CUDA_KERNEL(CrossEntropy<double>);
+MOXIE_CUDA_KERNEL(CrossEntropyInPlace<double>);
 MOXIE_CUDA_FLOATS(CrossEntropyBackward);
 MOXIE_CUDA_WIDE_FLOATS(MeanLoss);
 MOXIE_CUDA_FLOATS(WeightedCrossEntropy);

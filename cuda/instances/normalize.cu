@@ -7,7 +7,7 @@
 
 namespace moxie {
 
-// f32 and bf16 of softmax and RMSNorm: cuda/tuned/normalize.cu
+// f32 and bf16 of softmax and RMSNorm: cuda/tuned/normalize.cu and rms_norm_backward.cu
 
 MOXIE_CUDA_FLOATS(L2Norm);
 MOXIE_CUDA_FLOATS(L2NormBackward);
@@ -15,8 +15,9 @@ MOXIE_CUDA_FLOATS(LayerNorm);
 MOXIE_CUDA_FLOATS(LayerNormBackward);
 MOXIE_CUDA_FLOATS(LayerNormParameterPartial);
 MOXIE_CUDA_KERNEL(RmsNorm<double>);
+MOXIE_CUDA_KERNEL(AddRmsNorm<double>);
 MOXIE_CUDA_KERNEL(RmsNormBackward<double>);
-MOXIE_CUDA_KERNEL(RmsNormWeightPartial<double>);
+MOXIE_CUDA_KERNEL(RmsNormBackwardChunk<double>);
 MOXIE_CUDA_KERNEL(Softmax<double>);
 MOXIE_CUDA_KERNEL(SoftmaxBackward<double>);
 MOXIE_CUDA_KERNEL(LogSoftmax<double>);

@@ -67,15 +67,15 @@ template <class Team, class T, int packs> struct HeldRow {
 #pragma unroll
     for (int k = 0; k < count; ++k) value[k] = f(value[k]);
   }
-  // out (+)= the row
-  __device__ __forceinline__ void write(Team team, int n, T* out, bool accumulate = false) const {
+  // out = the row, plus `added`, which may be out itself, where it is not null
+  __device__ __forceinline__ void write(Team team, int n, T* out, const T* added = nullptr) const {
 #pragma unroll
     for (int k = 0; k < packs; ++k) {
       if (begin(team, k) >= n) continue;
       V values[pack] = {};
-      if (accumulate) read_packs<pack>(out + begin(team, k), values);
+      if (added) read_packs<pack>(added + begin(team, k), values);
 #pragma unroll
-      for (int j = 0; j < pack; ++j) values[j] = accumulate ? values[j] + value[k * pack + j] : value[k * pack + j];
+      for (int j = 0; j < pack; ++j) values[j] = added ? values[j] + value[k * pack + j] : value[k * pack + j];
       write_pack(out + begin(team, k), values);
     }
   }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Softmax, RMSNorm and cross entropy of rows that fit into registers. The formulas stand above the kernels in
-// core/kernels/normalize and core/kernels/loss.
-#include "core/kernels/loss/cross_entropy.h"
+// Softmax and RMSNorm of rows that fit into registers. The formulas stand above the kernels in core/kernels/normalize.
 #include "core/kernels/normalize/rms_norm.h"
 #include "core/kernels/normalize/softmax.h"
-#include "cuda/tuned/cross_entropy.cuh"
 #include "cuda/tuned/held_rows.cuh"
 
 namespace moxie::cuda {
@@ -54,24 +51,46 @@ struct HeldSoftmaxBackward {
     const V dot = p.sum(team, [&](int k) { return p.value[k] * g.value[k]; });
 #pragma unroll
     for (int k = 0; k < p.count; ++k) p.value[k] *= g.value[k] - dot;
-    p.write(team, n, kernel.dx + row * n, kernel.accumulate);
+    T* const dx = kernel.dx + row * n;
+    p.write(team, n, dx, kernel.accumulate ? dx : nullptr);
   }
 };
+
+// y and rstd of a row that is held.
+template <class Kernel, class Row, class Team>
+__device__ __forceinline__ void normalize(const Kernel& kernel, Row& x, Team team, int64_t row) {
+  using V = Row::V;
+  const int n = static_cast<int>(kernel.cols);
+  const V squares = x.sum(team, [&](int k) { return x.value[k] * x.value[k]; });
+  const V scale = V(1) / math::sqrt(squares / V(n) + kernel.epsilon);
+  x.apply([=](V value) { return value * scale; });
+  x.multiply(team, n, kernel.weight);
+  x.write(team, n, kernel.y + row * n);
+  V* r = kernel.rstd + row;
+  team.once([=] { *r = scale; });
+}
 
 struct HeldRmsNorm {
   template <int packs, class T, class Team>
   static __device__ __forceinline__ void run(const RmsNorm<T>& kernel, Team team, int64_t row) {
+    HeldRow<Team, T, packs> x;
+    x.read(team, static_cast<int>(kernel.cols), kernel.x + row * kernel.cols, Accumulator<T>(0));
+    normalize(kernel, x, team, row);
+  }
+};
+
+struct HeldAddRmsNorm {
+  template <int packs, class T, class Team>
+  static __device__ __forceinline__ void run(const AddRmsNorm<T>& kernel, Team team, int64_t row) {
     using V = Accumulator<T>;
     const int n = static_cast<int>(kernel.cols);
-    HeldRow<Team, T, packs> x;
+    HeldRow<Team, T, packs> x, branch;
     x.read(team, n, kernel.x + row * n, V(0));
-    const V squares = x.sum(team, [&](int k) { return x.value[k] * x.value[k]; });
-    const V scale = V(1) / math::sqrt(squares / V(n) + kernel.epsilon);
-    x.apply([=](V value) { return value * scale; });
-    x.multiply(team, n, kernel.weight);
-    x.write(team, n, kernel.y + row * n);
-    V* r = kernel.rstd + row;
-    team.once([=] { *r = scale; });
+    branch.read(team, n, kernel.branch + row * n, V(0));
+#pragma unroll
+    for (int k = 0; k < x.count; ++k) x.value[k] = static_cast<V>(static_cast<T>(x.value[k] + branch.value[k]));
+    x.write(team, n, kernel.sum + row * n);
+    normalize(kernel, x, team, row);
   }
 };
 
@@ -89,48 +108,9 @@ struct HeldRmsNormBackward {
     const V pull = dot * r * r / V(n);
 #pragma unroll
     for (int k = 0; k < x.count; ++k) g.value[k] = r * (g.value[k] - x.value[k] * pull);
-    g.write(team, n, kernel.dx + row * n, kernel.accumulate);
+    g.write(team, n, kernel.dx + row * n, kernel.added ? kernel.added + row * n : nullptr);
   }
 };
-
-struct HeldCrossEntropy {
-  template <int packs, class T, class Team>
-  static __device__ __forceinline__ void run(const CrossEntropy<T>& kernel, Team team, int64_t row) {
-    using V = Accumulator<T>;
-    const int n = static_cast<int>(kernel.cols);
-    const T* in = kernel.x + row * n;
-    HeldRow<Team, T, packs> x;
-    x.read(team, n, in, -infinity<V>);
-    const V top = x.max(team);
-    const V total = x.sum(team, [&](int k) { return math::exp_nonpositive(x.value[k] - top); });
-    const V value = top + math::log(total);
-    const int32_t target = kernel.targets[row];
-    const bool counts = target != kernel.ignored;
-    V *lse = kernel.lse + row, *loss = kernel.loss + row, *counted = kernel.counted + row;
-    team.once([=] {
-      *lse = value;
-      *loss = counts ? value - V(in[target]) : V(0);
-      *counted = counts ? V(1) : V(0);
-    });
-  }
-};
-
-// Where there are rows enough for a warp each: one pass, and nobody waits for a block.
-template <class T>
-__global__ void __launch_bounds__(block_threads) cross_entropy_rows(CrossEntropy<T> kernel, int64_t rows) {
-  const int64_t step = int64_t{gridDim.x} * warps_of_block;
-  for (int64_t row = int64_t{blockIdx.x} * warps_of_block + warp_index(); row < rows; row += step)
-    cross_entropy_row(kernel, row);
-}
-
-template <class T> void launch_cross_entropy(int device, const CrossEntropy<T>& kernel, int64_t rows, int64_t cols) {
-  constexpr int64_t least_rows = 1024;
-  const bool packed = is_packed<T>(kernel.cols, kernel.x);
-  if (!packed || rows < least_rows) return launch_held<T, HeldCrossEntropy, 32>(device, kernel, rows, cols, packed);
-  const dim3 blocks = blocks_for((rows + warps_of_block - 1) / warps_of_block);
-  cross_entropy_rows<<<blocks, block_threads, 0, stream(device)>>>(kernel, rows);
-  check_launch(device, __PRETTY_FUNCTION__, {blocks, block_threads});
-}
 
 }  // namespace
 
@@ -146,12 +126,7 @@ MOXIE_HELD_FLOATS(HeldSoftmax, 32, Softmax, kernel.x, kernel.y)
 MOXIE_HELD_FLOATS(HeldLogSoftmax, 32, LogSoftmax, kernel.x, kernel.y)
 MOXIE_HELD_FLOATS(HeldSoftmaxBackward, 16, SoftmaxBackward, kernel.y, kernel.dy, kernel.dx)
 MOXIE_HELD_FLOATS(HeldRmsNorm, 32, RmsNorm, kernel.x, kernel.y, kernel.weight)
-MOXIE_HELD_FLOATS(HeldRmsNormBackward, 16, RmsNormBackward, kernel.x, kernel.dy, kernel.dx, kernel.weight)
-template <> void for_rows(int device, const CrossEntropy<float>& kernel, int64_t rows, int64_t cols) {
-  launch_cross_entropy(device, kernel, rows, cols);
-}
-template <> void for_rows(int device, const CrossEntropy<bf16>& kernel, int64_t rows, int64_t cols) {
-  launch_cross_entropy(device, kernel, rows, cols);
-}
+MOXIE_HELD_FLOATS(HeldAddRmsNorm, 16, AddRmsNorm, kernel.x, kernel.branch, kernel.sum, kernel.y, kernel.weight)
+MOXIE_HELD_FLOATS(HeldRmsNormBackward, 16, RmsNormBackward, kernel.x, kernel.dy, kernel.added, kernel.dx, kernel.weight)
 
 }  // namespace moxie::cuda

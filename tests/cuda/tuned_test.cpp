@@ -8,7 +8,7 @@
 
 #include "cuda/tuned/chunk_sum.cuh"
 #include "cuda/tuned/cross_entropy.cuh"
-#include "cuda/tuned/norm_weight.cuh"
+#include "cuda/tuned/rms_norm_backward.cuh"
 #include "cuda/tuned/rope.cuh"
 #include "cuda/tuned/transpose.cuh"
 #include "tests/cuda/block_emulator.h"
@@ -144,6 +144,22 @@ template <class T> void check_rows(int64_t rows, int64_t cols) {
       sum_row(sum, row);
     }
   });
+  const Buffer<T> logits(rows * cols), gradient(rows * cols);
+  for (int64_t i = 0; i < rows * cols; ++i) logits.data[i] = gradient.data[i] = x.data[i];
+  const Buffer<float> block_loss(rows), block_counted(rows), serial_loss(rows), serial_counted(rows);
+  const CrossEntropyInPlace<T> in_place{logits.data, targets.data, block_loss.data, block_counted.data, cols, -100};
+  const CrossEntropyInPlace<T> serial{gradient.data, targets.data, serial_loss.data, serial_counted.data, cols, -100};
+  emulate({.threads = loss_threads, .shared_bytes = sizeof(LossMemory)}, [&] {
+    auto& memory = *reinterpret_cast<LossMemory*>(dynamic_shared_memory());
+    for (int64_t row = 0; row < rows; ++row) cross_entropy_in_place(in_place, row, memory);
+  });
+  for (int64_t row = 0; row < rows; ++row) serial(SerialTeam(), row);
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    const auto got = static_cast<double>(static_cast<float>(logits.data[i])),
+               wanted = static_cast<double>(static_cast<float>(gradient.data[i]));
+    if (got != doctest::Approx(wanted).epsilon(std::is_same_v<T, bf16> ? 8e-3 : 2e-5).scale(1e-3))
+      CHECK_MESSAGE(false, "gradient ", i, ": ", got, " instead of ", wanted);
+  }
   const Buffer<float> by_block(rows);
   const ChunkSum<T> block_sum{x.data, by_block.data, cols, 1, cols, 1};
   emulate({.threads = row_threads, .shared_bytes = sizeof(RowMemory)}, [&] {
@@ -160,28 +176,53 @@ template <class T> void check_rows(int64_t rows, int64_t cols) {
     CHECK(static_cast<double>(loss.data[row]) ==
           doctest::Approx(target < 0 ? 0 : top - at(target) + std::log(total)).epsilon(1e-5));
     CHECK(counted.data[row] == (target < 0 ? 0.0f : 1.0f));
+    for (const Buffer<float>* losses : {&block_loss, &serial_loss})
+      CHECK(static_cast<double>(losses->data[row]) ==
+            doctest::Approx(static_cast<double>(loss.data[row])).epsilon(1e-5));
+    for (const Buffer<float>* counts : {&block_counted, &serial_counted}) CHECK(counts->data[row] == counted.data[row]);
     CHECK(static_cast<double>(sums.data[row]) == doctest::Approx(plain).epsilon(1e-5));
     CHECK(static_cast<double>(by_block.data[row]) == doctest::Approx(plain).epsilon(1e-5));
   }
 }
 
-template <class T> void check_norm_weight(int64_t rows, int64_t cols, int64_t chunk) {
+// `packs` packs to a thread of a warp or block is what these columns should get.
+template <class T>
+void check_norm_backward(int64_t rows, int64_t cols, int64_t chunk, int wanted_packs, bool wanted_block) {
   CAPTURE(rows);
   CAPTURE(cols);
   const int64_t chunks = (rows + chunk - 1) / chunk;
-  const Buffer<T> x = random_numbers<T>(rows * cols), dy = random_numbers<T>(rows * cols);
-  const Buffer<float> rstd = random_numbers<float>(rows), wanted(chunks * cols), made(chunks * cols);
-  RmsNormWeightPartial<T> kernel{x.data, rstd.data, dy.data, wanted.data, rows, cols, chunk};
-  for (int64_t i = 0; i < chunks; ++i) kernel(SerialTeam(), i);
-  kernel.partial = made.data;
-  using Columns = NormWeightColumns<T>;
-  REQUIRE(Columns::fits(kernel));
-  for (int64_t strip = 0; strip < Columns::strips(kernel); ++strip)
-    emulate({.blocks = static_cast<int>(chunks), .threads = norm_weight_threads},
-            [&] { Columns::run(kernel, block_index(), strip); });
-  for (int64_t i = 0; i < chunks * cols; ++i)
-    if (static_cast<double>(made.data[i]) != doctest::Approx(static_cast<double>(wanted.data[i])).epsilon(1e-6))
-      CHECK_MESSAGE(false, "element ", i);
+  const Buffer<T> x = random_numbers<T>(rows * cols), dy = random_numbers<T>(rows * cols),
+                  more = random_numbers<T>(rows * cols), wanted(rows * cols), made(rows * cols);
+  const Buffer<float> weight = random_numbers<float>(cols), rstd = random_numbers<float>(rows),
+                      wanted_sums(chunks * cols), sums(chunks * cols);
+  for (const T* added :
+       {static_cast<const T*>(nullptr), static_cast<const T*>(more.data), static_cast<const T*>(made.data)}) {
+    RmsNormBackwardChunk<T> kernel{
+        {x.data, weight.data, rstd.data, dy.data, added, wanted.data, cols}, wanted_sums.data, rows, chunk};
+    for (int64_t i = 0; i < rows * cols; ++i) made.data[i] = more.data[i];
+    for (int64_t i = 0; i < chunks; ++i) kernel(SerialTeam(), i);
+    kernel.norm.dx = made.data, kernel.partial = sums.data;
+    const bool launched = with_norm_backward(kernel.norm, [&]<int packs, bool by_block>() {
+      CHECK(packs == wanted_packs);
+      CHECK(by_block == wanted_block);
+      emulate({.blocks = static_cast<int>(chunks), .threads = norm_threads, .shared_bytes = sizeof(NormMemory<T>)},
+              [&] {
+                auto& memory = *reinterpret_cast<NormMemory<T>*>(dynamic_shared_memory());
+                NormBackward<T, packs, by_block>::run(kernel, block_index(), memory);
+              });
+    });
+    CHECK(launched);
+    const auto at = [](const Buffer<T>& buffer, int64_t i) {
+      return static_cast<double>(static_cast<float>(buffer.data[i]));
+    };
+    for (int64_t i = 0; i < rows * cols; ++i)
+      if (at(made, i) != doctest::Approx(at(wanted, i)).epsilon(std::is_same_v<T, bf16> ? 8e-3 : 1e-5).scale(0.1))
+        CHECK_MESSAGE(false, "dx ", i, ": ", at(made, i), " instead of ", at(wanted, i));
+    for (int64_t i = 0; i < chunks * cols; ++i)
+      if (static_cast<double>(sums.data[i]) !=
+          doctest::Approx(static_cast<double>(wanted_sums.data[i])).epsilon(1e-5).scale(0.1))
+        CHECK_MESSAGE(false, "the weight's gradient ", i, ": ", sums.data[i], " instead of ", wanted_sums.data[i]);
+  }
 }
 
 // Of [rows, heads, head_dim] the first `turned` heads.
@@ -209,10 +250,25 @@ template <class T> void check_rope(int64_t rows, int64_t heads, int64_t turned, 
 
 }  // namespace
 
-TEST_CASE("tuned RMSNorm: the weight's gradient by chunks of rows") {
-  check_norm_weight<bf16>(37, 768, 16);
-  check_norm_weight<bf16>(8, 20, 32);
-  check_norm_weight<float>(33, 1028, 32);
+TEST_CASE("tuned RMSNorm: backward with the weight's gradient, by chunks of rows") {
+  check_norm_backward<bf16>(37, 768, 16, 3, false);
+  check_norm_backward<bf16>(5, 8, 32, 1, false);
+  check_norm_backward<bf16>(20, 1000, 32, 4, false);
+  check_norm_backward<bf16>(3, 1032, 2, 1, true);
+  check_norm_backward<float>(33, 256, 32, 2, false);
+  check_norm_backward<float>(5, 1028, 4, 2, true);
+  check_norm_backward<float>(2, 4096, 2, 4, true);
+  const RmsNormBackward<bf16> empty{};
+  const auto none = []<int, bool> {};
+  for (const int64_t cols : {12, 8200}) {
+    RmsNormBackward<bf16> unfit = empty;
+    unfit.cols = cols;
+    CHECK(!with_norm_backward(unfit, none));
+  }
+  RmsNormBackward<bf16> shifted = empty;
+  const Buffer<bf16> buffer(16);
+  shifted.cols = 8, shifted.added = buffer.data + 1;
+  CHECK(!with_norm_backward(shifted, none));
 }
 
 TEST_CASE("tuned rope: packs of two heads") {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "autograd/gradcheck.h"
+#include "core/philox.h"
 #include "tests/ops/errors.h"
 #include "tests/ops/harness.h"
 
@@ -106,6 +107,104 @@ TEST_CASE("rms_norm") {
   CHECK(y.to_vector<float>() == std::vector<float>(6, 0));
   y.backward(Array::full({2, 3}, 1));
   for (const float value : zeros.grad().to_vector<float>()) CHECK(std::isfinite(value));
+}
+
+TEST_CASE("add_rms_norm") {
+  for (const Shape& shape : shapes)
+    for (const double epsilon : {1e-5, 0.5}) {
+      if (shape.cols() == 1 && epsilon < 0.1) continue;  // sign(x) but for rounding
+      // both results behind each other, in the last dimension
+      run({.covers = "add_rms_norm(Tensor, Tensor, Tensor, double)",
+           .name = fmt::format("epsilon = {}", epsilon),
+           .function =
+               [=](std::span<const Tensor> x) {
+                 const auto [sum, y] = add_rms_norm(x[0], x[1], x[2], epsilon);
+                 return concat({sum, y}, -1);
+               },
+           .reference =
+               [=](std::span<const Numbers> x) {
+                 const int64_t cols = shape.cols();
+                 Numbers result(shape.with(shape.rank() - 1, 2 * cols));
+                 for (int64_t row = 0; cols > 0 && row < shape.rows(); ++row) {
+                   const auto sum = [&](int64_t i) { return x[0][row * cols + i] + x[1][row * cols + i]; };
+                   double squares = 0;
+                   for (int64_t i = 0; i < cols; ++i) squares += sum(i) * sum(i);
+                   const double scale = 1 / std::sqrt(squares / static_cast<double>(cols) + epsilon);
+                   for (int64_t i = 0; i < cols; ++i) {
+                     result[row * 2 * cols + i] = sum(i);
+                     result[row * 2 * cols + cols + i] = sum(i) * scale * x[2][i];
+                   }
+                 }
+                 return result;
+               },
+           .inputs = {{shape, away_from_zero},
+                      {shape, positive},
+                      {.shape = {shape.cols()}, .generate = positive, .statistics = true}},
+           .tolerances = {.bf16 = 1.6e-2}});  // the sum is rounded, and then its norm
+    }
+  // the sum is rounded before it is normalised: y is the norm of what is returned beside it
+  const Tensor x = Tensor(Array::from(std::vector<float>{1, 256, -3}, {1, 3}).to(Dtype::bf16)),
+               branch = Tensor(Array::from(std::vector<float>{0.001f, 1, 1}, {1, 3}).to(Dtype::bf16));
+  const Tensor weight = Tensor::full({3}, 2);
+  const auto [sum, y] = add_rms_norm(x, branch, weight);
+  CHECK(sum.to_vector<float>() == std::vector<float>{1, 256, -2});
+  CHECK(y.to_vector<float>() == rms_norm(sum, weight).to_vector<float>());
+}
+
+TEST_CASE("add_rms_norm: either result alone, and the weight alone, has the gradient of add and rms_norm") {
+  const auto random = [](uint64_t seed, const Shape& shape) {
+    std::vector<double> values(static_cast<size_t>(shape.numel()));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(normal_at({.seed = seed}, i));
+    return Tensor(Array::from(values, shape));
+  };
+  for (const bool of_sum : {true, false})
+    for (const bool frozen : {true, false}) {
+      CAPTURE(of_sum);
+      CAPTURE(frozen);
+      const auto gradients = [&](bool fused) {
+        std::vector<Tensor> leaves{random(1, {300, 5}), random(2, {300, 5}), random(3, {5})};
+        for (Tensor& leaf : leaves) leaf.set_requires_grad();
+        if (frozen) leaves[2] = leaves[2].detach();
+        Tensor sum, y;
+        if (fused) {
+          const NormedSum made = add_rms_norm(leaves[0], leaves[1], leaves[2]);
+          sum = made.sum, y = made.y;
+        } else {
+          sum = leaves[0] + leaves[1], y = rms_norm(sum, leaves[2]);
+        }
+        (of_sum ? sum : y).backward(random(4, {300, 5}).value());
+        std::vector<double> all;
+        for (const Tensor& leaf : leaves)
+          if (leaf.requires_grad() && leaf.grad().defined())
+            for (const double value : leaf.grad().to_vector<double>()) all.push_back(value);
+        return all;
+      };
+      const std::vector<double> fused = gradients(true), apart = gradients(false);
+      REQUIRE(fused.size() >= apart.size());
+      for (size_t i = 0; i < fused.size(); ++i)
+        CHECK(fused[i] == doctest::Approx(i < apart.size() ? apart[i] : 0).epsilon(1e-12).scale(1));
+    }
+}
+
+TEST_CASE("errors: add_rms_norm") {
+  expect({
+      {[] {
+         add_rms_norm(of({2, 3}), of({3}), of({3}));
+       },
+       "add_rms_norm: x and branch must have the same shape, got [2, 3] and [3]"},
+      {[] {
+         add_rms_norm(of({2, 3}), of({2, 3}, Dtype::bf16), of({3}));
+       },
+       "add_rms_norm: x is f32 and branch is bf16; convert one with cast"},
+      {[] {
+         add_rms_norm(of({2, 3}), of({2, 3}), of({2}));
+       },
+       "add_rms_norm: weight must be [width], got x [2, 3] and weight [2]"},
+      {[] {
+         add_rms_norm(of({2, 3}), of({2, 3}), of({3}), -1);
+       },
+       "add_rms_norm: epsilon must not be negative, got -1"},
+  });
 }
 
 TEST_CASE("layer_norm") {

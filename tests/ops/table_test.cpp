@@ -37,7 +37,8 @@ std::string type_of(std::string parameter) {
 std::vector<std::string> declarations(const std::string& header) {
   std::vector<std::string> result;
   const std::regex declaration(
-      "\\n(?:inline )?(?:Tensor|Array|TopK|Sorted|std::vector<Tensor>) (operator.|\\w+)\\(([^;{]*)\\)[ \\n]*[;{]");
+      "\\n(?:inline )?(?:Tensor|Array|TopK|Sorted|NormedSum|std::vector<Tensor>) (operator.|\\w+)\\(([^;{]*)\\)[ "
+      "\\n]*[;{]");
   for (auto match = std::sregex_iterator(header.begin(), header.end(), declaration); match != std::sregex_iterator();
        ++match) {
     std::string types, parameter;

@@ -128,20 +128,22 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Array& 
     saved.dweight = c.rows > 0 ? Array::empty(weight.shape(), statistics) : Array::zeros(weight.shape(), statistics);
   const Array logits = Array::empty({c.count(0), c.classes}, x.options());
   const Array lse = Array::empty({c.rows}, statistics), parts = Array::empty({2, c.rows}, statistics);
-  const Array one = Array::full({}, 1, statistics), loss = Array::empty({}, statistics);
+  const Array loss = Array::empty({}, statistics);
   dispatch_float("linear_cross_entropy", x.dtype(), [&]<class T>(T) {
     using V = Accumulator<T>;
     for (int64_t first = 0; first < c.rows; first += c.chunk) {
       project(c, first, x.value(), weight.value(), logits);
+      T* const y = logits.data<T>();
       const int32_t* target = targets.data<int32_t>() + first;
-      V *lse_at = lse.data<V>() + first, *loss_at = parts.data<V>() + first;
-      const CrossEntropy<T> kernel{logits.data<T>(), target, lse_at, loss_at, loss_at + c.rows, c.classes, ignored};
-      for_rows(x.device(), kernel, c.count(first), c.classes);
-      if (!records) continue;
-      const CrossEntropyBackward<T> in_place{logits.data<T>(), target,    lse_at,  one.data<V>(), one.data<V>(),
-                                             logits.data<T>(), c.classes, ignored, false};
-      for_rows(x.device(), in_place, c.count(first), c.classes);
-      gradients(c, first, x.value(), weight.value(), logits, saved);
+      V *loss_at = parts.data<V>() + first, *counted_at = loss_at + c.rows;
+      if (records) {
+        const CrossEntropyInPlace<T> kernel{y, target, loss_at, counted_at, c.classes, ignored};
+        for_rows(x.device(), kernel, c.count(first), c.classes);
+        gradients(c, first, x.value(), weight.value(), logits, saved);
+      } else {
+        const CrossEntropy<T> kernel{y, target, lse.data<V>() + first, loss_at, counted_at, c.classes, ignored};
+        for_rows(x.device(), kernel, c.count(first), c.classes);
+      }
     }
     const Array totals = reduce_sum(parts, 2, c.rows, 1);  // the losses and their count
     mean_loss(totals, saved.count, loss);

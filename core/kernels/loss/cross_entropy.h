@@ -79,4 +79,34 @@ template <class T> struct CrossEntropyBackward {
   }
 };
 
+// Both at once, of logits that nobody needs afterwards: x becomes the gradient of the sum of all losses. The row is
+// still in the cache when it is written.
+template <class T> struct CrossEntropyInPlace {
+  using V = Accumulator<T>;
+  T* x;
+  const int32_t* targets;
+  V* loss;
+  V* counted;
+  int64_t cols;
+  int32_t ignored;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    T* in = x + row * cols;
+    const int32_t target = targets[row];
+    const bool counts = target != ignored;
+    const V aimed = counts ? V(in[target]) : V(0);
+    const V top = team.max(cols, [=](int64_t i) { return V(in[i]); });
+    const V total = team.sum(cols, [=](int64_t i) { return math::exp_nonpositive(V(in[i]) - top); });
+    const V log_total = math::log(total), shift = top + log_total;
+    V *loss_at = loss + row, *counted_at = counted + row;
+    team.once([=] {
+      *loss_at = counts ? (top - aimed) + log_total : V(0);
+      *counted_at = counts ? V(1) : V(0);
+    });
+    store_each(team, cols, in, false, [=](int64_t i) {
+      const V wanted = i == target ? V(1) : V(0);
+      return counts ? math::exp_nonpositive(V(in[i]) - shift) - wanted : V(0);
+    });
+  }
+};
+
 }  // namespace moxie

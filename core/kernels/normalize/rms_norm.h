@@ -3,7 +3,6 @@
 // gradient are in the accumulator's type.
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
-#include "core/kernels/reduce/lines.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -28,48 +27,79 @@ template <class T> struct RmsNorm {
   }
 };
 
-// dx = r (g - n mean(g n)) with g = dy w and n = x r
+// The residual sum and its norm in one pass: sum = x + branch, y = sum r w.
+template <class T> struct AddRmsNorm {
+  using V = Accumulator<T>;
+  const T *x, *branch;
+  const V* weight;
+  T *sum, *y;
+  V* rstd;
+  int64_t cols;
+  V epsilon;
+  template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
+    const T *in = x + row * cols, *more = branch + row * cols;
+    const V* w = weight;
+    T *total = sum + row * cols, *out = y + row * cols;
+    V* r = rstd + row;
+    // as it is stored, so that y belongs to it
+    const auto sum_at = [=](int64_t i) { return T(V(in[i]) + V(more[i])); };
+    const V squares = team.sum(cols, [=](int64_t i) { return V(sum_at(i)) * V(sum_at(i)); });
+    const V scale = V(1) / math::sqrt(squares / V(cols) + epsilon);
+    team.each(cols, sum_at, [=](int64_t i, T value) {
+      total[i] = value;
+      out[i] = T(V(value) * scale * w[i]);
+    });
+    team.once([=] { *r = scale; });
+  }
+};
+
+// dx = added + r (g - n mean(g n)) with g = dy w and n = x r. `added`, which may be dx itself, is a gradient that x has
+// from elsewhere; null where there is none.
 template <class T> struct RmsNormBackward {
   using V = Accumulator<T>;
   const T* x;
   const V* weight;
   const V* rstd;
-  const T* dy;
+  const T *dy, *added;
   T* dx;
   int64_t cols;
-  bool accumulate;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
-    const T *in = x + row * cols, *g = dy + row * cols;
+    each(team, row, [](int64_t, V) {});
+  }
+  // Of row `row`, and of its columns i: weigh(i, dy n), what the row gives to the weight's gradient.
+  template <class Team, class Weigh> MOXIE_FN void each(Team team, int64_t row, Weigh weigh) const {
+    const T *in = x + row * cols, *g = dy + row * cols, *more = added + (added ? row * cols : 0);
     const V* w = weight;
     T* out = dx + row * cols;
     const V r = rstd[row];
     const V dot = team.sum(cols, [=](int64_t i) { return V(g[i]) * w[i] * V(in[i]); });
     const V pull = dot * r * r / V(cols);
     const int64_t n = cols;
-    branch(accumulate, [=](auto add) {
-      store_each(team, n, out, add, [=](int64_t i) { return r * (V(g[i]) * w[i] - V(in[i]) * pull); });
+    branch(added != nullptr, [=](auto add) {
+      const auto gradient = [=](int64_t i) {
+        const V value = r * (V(g[i]) * w[i] - V(in[i]) * pull);
+        return add ? V(more[i]) + value : value;
+      };
+      team.each(n, gradient, [=](int64_t i, V value) {
+        out[i] = T(value);
+        weigh(i, V(g[i]) * V(in[i]) * r);
+      });
     });
   }
 };
 
-// Of `chunk` rows: partial = sum over the rows of dy x r; the chunks are summed afterwards into dw.
-template <class T> struct RmsNormWeightPartial {
+// The same for `chunk` rows, with partial = sum over the rows of dy n; the chunks are summed afterwards into dw.
+template <class T> struct RmsNormBackwardChunk {
   using V = Accumulator<T>;
-  const T* x;
-  const V* rstd;
-  const T* dy;
+  RmsNormBackward<T> norm;
   V* partial;
-  int64_t rows, cols, chunk;
+  int64_t rows, chunk;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t index) const {
     const int64_t first = index * chunk, last = first + chunk < rows ? first + chunk : rows;
-    const int64_t n = cols;
-    const T *in = x + first * n, *g = dy + first * n;
-    const V* scale = rstd + first;
-    sum_lines(team, last - first, n, partial + index * n, [=](int64_t k) {
-      const T *x_line = in + k * n, *dy_line = g + k * n;
-      const V r = scale[k];
-      return [=](int64_t i) { return V(dy_line[i]) * V(x_line[i]) * r; };
-    });
+    V* total = partial + index * norm.cols;
+    team.each(norm.cols, [=](int64_t i) { total[i] = V(0); });
+    // each() gives a column to the same member every time
+    for (int64_t row = first; row < last; ++row) norm.each(team, row, [=](int64_t i, V value) { total[i] += value; });
   }
 };
 
