@@ -138,7 +138,7 @@ class Model(torch.nn.Module):
 
 
 class Peer:
-    def __init__(self, s, device, compile_it):
+    def __init__(self, s, device, compile_it, capturable=False):
         torch.manual_seed(1)
         with torch.device(device):
             self.model = Model(s, device)
@@ -148,7 +148,21 @@ class Peer:
             for block in self.model.blocks:
                 block.compile()
             self.model.logits_loss = torch.compile(self.model.logits_loss)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True,
+                                           capturable=capturable)
+
+    def capture(self):
+        """From here on a step is one CUDA graph."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step()
+        self.step = graph.replay
 
     def step(self):
         with torch.autocast("cuda", dtype=torch.bfloat16):
@@ -193,23 +207,28 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=0, help="sequences per step; 0: the shape's own")
     parser.add_argument("--eager", action="store_true", help="don't compile")
+    parser.add_argument("--cuda-graph", action="store_true", help="each step as one CUDA graph, on both sides")
     parser.add_argument("--device", default="cuda")
     arguments = parser.parse_args()
     shape = dict(SHAPES[arguments.shape])
     if arguments.batch:
         shape["batch"] = arguments.batch
     command = [arguments.bench, "--shape", arguments.shape, "--rounds", str(arguments.rounds), "--steps", str(arguments.steps), "--batch", str(arguments.batch), "--json"]
+    if arguments.cuda_graph:
+        command.append("--cuda-graph")
     run = subprocess.run(command, capture_output=True, text=True)
     ours = json.loads(run.stdout) if run.returncode == 0 else {"error": run.stderr.strip()}
     print(json.dumps({"moxie": ours}), flush=True)
     verify(arguments.device)
-    peer = Peer(shape, arguments.device, not arguments.eager)
+    peer = Peer(shape, arguments.device, not arguments.eager, arguments.cuda_graph)
     started = time.perf_counter()
     peer.milliseconds(1, 3)  # compiles
+    if arguments.cuda_graph:
+        peer.capture()
     print(json.dumps({"torch_compile_s": round(time.perf_counter() - started, 1)}), flush=True)
     theirs = peer.milliseconds(arguments.rounds, arguments.steps)
     tokens = shape["batch"] * shape["time"]
-    row = {"shape": arguments.shape, "device": torch.cuda.get_device_name(), "torch": torch.__version__, "compiled": not arguments.eager,
+    row = {"shape": arguments.shape, "device": torch.cuda.get_device_name(), "torch": torch.__version__, "compiled": not arguments.eager, "cuda_graph": arguments.cuda_graph,
            "torch_ms": round(theirs, 3), "torch_tokens_per_s": round(tokens / theirs * 1e3),
            "torch_memory_gb": round(torch.cuda.max_memory_allocated() * 1e-9, 2)}
     if "ms" in ours:

@@ -135,6 +135,10 @@ MOXIE_DEVICE Vector16 load_16(const void* from) {
   return v;
 }
 MOXIE_DEVICE float load_float(const float* from) { return __ldg(from); }
+// Makes v look new to the compiler: what it unpacked from it is unpacked again, and takes no registers in between.
+MOXIE_DEVICE void renew(Vector16& v) {
+  asm volatile("" : "+r"(v.word[0]), "+r"(v.word[1]), "+r"(v.word[2]), "+r"(v.word[3]));
+}
 
 // 2^x and 1 / x, good to about 2 units in the last place of a float; 2^-inf = 0, 1 / inf = 0.
 MOXIE_DEVICE float exp2_fast(float x) {
@@ -203,6 +207,7 @@ inline uint32_t pack_bf16(float low, float high) {
 
 inline Vector16 load_16(const void* from) { return *static_cast<const Vector16*>(from); }
 inline float load_float(const float* from) { return *from; }
+inline void renew(Vector16&) {}
 
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float reciprocal_fast(float x) { return 1 / x; }

@@ -21,7 +21,7 @@ template <class T> MOXIE_DEVICE void cross_entropy_row(const CrossEntropy<T>& ke
 
 // What CrossEntropyInPlace does with a row, by one block: few rows are under way at a time, so that the second pass
 // finds them in the cache.
-inline constexpr int loss_threads = 512, loss_warps = loss_threads / warp_size;
+inline constexpr int loss_threads = 320, loss_warps = loss_threads / warp_size;
 struct LossMemory {
   LogSum part[loss_warps];
 };

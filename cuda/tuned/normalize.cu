@@ -124,9 +124,9 @@ struct HeldRmsNormBackward {
   MOXIE_HELD_ROWS(Held, most, Kernel, bf16, __VA_ARGS__)
 MOXIE_HELD_FLOATS(HeldSoftmax, 32, Softmax, kernel.x, kernel.y)
 MOXIE_HELD_FLOATS(HeldLogSoftmax, 32, LogSoftmax, kernel.x, kernel.y)
-MOXIE_HELD_FLOATS(HeldSoftmaxBackward, 16, SoftmaxBackward, kernel.y, kernel.dy, kernel.dx)
+MOXIE_HELD_FLOATS(HeldSoftmaxBackward, 32, SoftmaxBackward, kernel.y, kernel.dy, kernel.dx)
 MOXIE_HELD_FLOATS(HeldRmsNorm, 32, RmsNorm, kernel.x, kernel.y, kernel.weight)
-MOXIE_HELD_FLOATS(HeldAddRmsNorm, 16, AddRmsNorm, kernel.x, kernel.branch, kernel.sum, kernel.y, kernel.weight)
-MOXIE_HELD_FLOATS(HeldRmsNormBackward, 16, RmsNormBackward, kernel.x, kernel.dy, kernel.added, kernel.dx, kernel.weight)
+MOXIE_HELD_FLOATS(HeldAddRmsNorm, 32, AddRmsNorm, kernel.x, kernel.branch, kernel.sum, kernel.y, kernel.weight)
+MOXIE_HELD_FLOATS(HeldRmsNormBackward, 32, RmsNormBackward, kernel.x, kernel.dy, kernel.added, kernel.dx, kernel.weight)
 
 }  // namespace moxie::cuda

@@ -7,9 +7,11 @@ namespace moxie::cuda {
 namespace {
 
 template <class T, int packs, bool by_block>
-__global__ void __launch_bounds__(norm_threads) rms_norm_backward(RmsNormBackwardChunk<T> kernel) {
-  __shared__ NormMemory<T> memory;
-  NormBackward<T, packs, by_block>::run(kernel, blockIdx.x, memory);
+__global__ void __launch_bounds__(norm_threads, by_block&& packs == 4 ? 1 : 2)
+    rms_norm_backward(RmsNormBackwardChunk<T> kernel) {
+  using Norm = NormBackward<T, packs, by_block>;
+  __shared__ typename Norm::Memory memory;
+  Norm::run(kernel, blockIdx.x, memory);
 }
 
 template <class T> void launch(int device, const RmsNormBackwardChunk<T>& kernel, int64_t chunks, int64_t cols) {

@@ -205,11 +205,10 @@ void check_norm_backward(int64_t rows, int64_t cols, int64_t chunk, int wanted_p
     const bool launched = with_norm_backward(kernel.norm, [&]<int packs, bool by_block>() {
       CHECK(packs == wanted_packs);
       CHECK(by_block == wanted_block);
-      emulate({.blocks = static_cast<int>(chunks), .threads = norm_threads, .shared_bytes = sizeof(NormMemory<T>)},
-              [&] {
-                auto& memory = *reinterpret_cast<NormMemory<T>*>(dynamic_shared_memory());
-                NormBackward<T, packs, by_block>::run(kernel, block_index(), memory);
-              });
+      using Norm = NormBackward<T, packs, by_block>;
+      using Memory = Norm::Memory;
+      emulate({.blocks = static_cast<int>(chunks), .threads = norm_threads, .shared_bytes = sizeof(Memory)},
+              [&] { Norm::run(kernel, block_index(), *reinterpret_cast<Memory*>(dynamic_shared_memory())); });
     });
     CHECK(launched);
     const auto at = [](const Buffer<T>& buffer, int64_t i) {

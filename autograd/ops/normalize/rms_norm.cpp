@@ -39,7 +39,8 @@ Array backward(const Saved& saved, const Array& dy, const Array& added, const Ar
       for_rows(device, kernel, rows, cols);
       return {};
     }
-    const int64_t chunk = lines_of_chunk(device), chunks = (rows + chunk - 1) / chunk;
+    constexpr int64_t chunk = 64;
+    const int64_t chunks = (rows + chunk - 1) / chunk;
     const Array partial = Array::empty({chunks, cols}, saved.rstd.options());
     for_rows(device, RmsNormBackwardChunk<T>{kernel, partial.data<V>(), rows, chunk}, chunks, cols);
     return reduce_sum(partial, 1, chunks, cols).reshape({cols});
