@@ -74,6 +74,7 @@ void ops(Dtype dtype, int64_t rows, int64_t cols) {
     row("cast to the other dtype", dtype, dtype == Dtype::f32 ? 1.5 * array : 3 * array,
         [&] { x.value().to(dtype == Dtype::f32 ? Dtype::bf16 : Dtype::f32); });
     row("rms_norm", dtype, 2 * array, [&] { rms_norm(x, weight); });
+    row("add_rms_norm", dtype, 4 * array, [&] { add_rms_norm(x, y, weight); });
     row("softmax", dtype, 2 * array, [&] { softmax(x); });
     row("cross_entropy", dtype, array, [&] { cross_entropy(x, targets); });
     row("sum, last dimension", dtype, array, [&] { sum(x, -1); });
@@ -83,6 +84,16 @@ void ops(Dtype dtype, int64_t rows, int64_t cols) {
     constexpr int64_t time = 1024, head_dim = 64;
     const Tensor heads = reshape(x, {rows / time, time, cols / head_dim, head_dim});
     row("rope", dtype, 2 * array, [&] { rope(heads, cols / head_dim, 0, 10000); });
+  }
+  // two experts a token: as many rows as x has, each read or written once
+  constexpr int64_t experts = 16, top_k = 2;
+  const Tensor scores(nn::Initializer(2).normal({rows / top_k, experts}, 1).to(gpu));
+  const moe::Routing routing = moe::make_routing(scores, moe::choose_experts(scores, scores, {}, top_k, false));
+  {
+    const NoGrad guard;
+    const Tensor tokens = slice(x, 0, 0, rows / top_k);
+    row("dispatch", dtype, 1.5 * array, [&] { moe::dispatch(tokens, routing); });
+    row("combine", dtype, 1.5 * array, [&] { moe::combine(x, routing); });
   }
   const auto backward = [&](const std::string& name, double passes, const std::function<Tensor(const Tensor&)>& f) {
     const Tensor leaf = Tensor(x.value()).set_requires_grad();
@@ -102,6 +113,7 @@ void ops(Dtype dtype, int64_t rows, int64_t cols) {
   backward("rms_norm, backward", 3, [&](const Tensor& t) { return rms_norm(t, weight); });
   const Tensor learned = Tensor(weight.value()).set_requires_grad();
   backward("rms_norm, and its weight", 3, [&](const Tensor& t) { return rms_norm(t, learned); });
+  backward("combine, backward", 1.5, [&](const Tensor& t) { return moe::combine(t, routing); });
   backward("softmax, backward", 3, [](const Tensor& t) { return softmax(t); });
 }
 

@@ -9,7 +9,6 @@ namespace moxie {
 
 MOXIE_CUDA_FLOATS(Gather);
 MOXIE_CUDA_FLOATS(GatherBackward);
-MOXIE_CUDA_DTYPES(GatherRows);
 MOXIE_CUDA_DTYPES(OneHot);
 MOXIE_CUDA_FLOATS(TopKRows);
 

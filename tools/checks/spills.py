@@ -7,7 +7,7 @@ import sys
 
 # What a training step spends its time in.
 HOT = re.compile(r"grouped|[Aa]ttention|ForwardProblem|BackwardProblem|DecodeProblem|Unary|Binary|Affine|Accumulate|Convert|SwiGlu|Softmax|RmsNorm|LayerNorm|CrossEntropy|Combine|"
-                 r"GatherRows|SegmentSum|ChunkSum|Rope|AdamW?Rows|ErcNorms|ErcScaleProducts")
+                 r"GatherRows|PackedGather|SegmentSum|ChunkSum|Rope|AdamW?Rows|ErcNorms|ErcScaleProducts")
 # Where a few bytes don't matter: f64, which exists to check gradients, and pow and tan, whose slow paths are CUDA's own.
 COLD = re.compile(r"double|\b(Pow|Tan)\b")
 # Up to so many bytes, stored and loaded: where several blocks share a multiprocessor each thread has so many registers, and one
