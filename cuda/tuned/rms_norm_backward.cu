@@ -7,7 +7,7 @@ namespace moxie::cuda {
 namespace {
 
 template <class T, int packs, bool by_block>
-__global__ void __launch_bounds__(norm_threads, by_block&& packs == 4 ? 1 : 2)
+__global__ void __launch_bounds__(norm_threads, (by_block && packs == 4) ? 1 : 2)
     rms_norm_backward(RmsNormBackwardChunk<T> kernel) {
   using Norm = NormBackward<T, packs, by_block>;
   __shared__ typename Norm::Memory memory;

@@ -13,6 +13,8 @@ inline constexpr int norm_warps = 8, norm_threads = norm_warps * warp_size;
 template <class T, int packs, bool by_block> struct NormBackward {
   static constexpr int pack = pack_size<T>, members = by_block ? norm_threads : warp_size;
   static constexpr int most_columns = members * packs * pack;
+  // Whether the next row is asked for while all warps of the block wait for each other; it takes registers.
+  static constexpr bool reads_ahead = by_block && packs <= 2;
 
   struct Memory {
     alignas(16) float weight[most_columns];  // in registers they would leave room for few warps
@@ -87,15 +89,15 @@ template <class T, int packs, bool by_block> struct NormBackward {
     const int64_t begin = first + (by_block ? 0 : warp_index());
     Held next;
     const auto ask = [&](int64_t row) { next.read(norm, row), next.read_added(norm, row); };
-    if (by_block && begin < last) ask(begin);
+    if (reads_ahead && begin < last) ask(begin);
     float weighed[packs][pack] = {};
     MOXIE_DO_NOT_UNROLL
     for (int64_t row = begin; row < last; row += step) {
       Held held = next;
-      if constexpr (!by_block)
+      if constexpr (!reads_ahead)
         held.read(norm, row);
       else if (row + step < last)
-        ask(row + step);  // while all warps of the block wait for each other
+        ask(row + step);
       const float r = norm.rstd[row];
       sync_warp();  // or the compiler keeps the weights in registers
       float dot = 0;
@@ -108,8 +110,8 @@ template <class T, int packs, bool by_block> struct NormBackward {
       }
       MOXIE_UNROLL
       for (int k = 0; k < packs; ++k) renew(held.x[k]), renew(held.dy[k]);
-      sync_warp();                                          // and the weights are read again
-      if constexpr (!by_block) held.read_added(norm, row);  // late, to have room for more warps
+      sync_warp();                                             // and the weights are read again
+      if constexpr (!reads_ahead) held.read_added(norm, row);  // late, to have room for more warps
       const float pull = total_of_row(dot, row - first, memory) * r * r / static_cast<float>(n);
       MOXIE_UNROLL
       for (int k = 0; k < packs; ++k) {
