@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <memory>
+#include <utility>
 
 #include "autograd/recompute.h"
 
@@ -61,8 +62,8 @@ Block::Output recomputed(const Block& block, const Tensor& x, const nn::Context&
 }
 
 // The sum of the residual connection, and its norm.
-NormedSum normed(const nn::RmsNorm& norm, const Residual& residual, const nn::Context& context) {
-  if (residual.branch.defined()) return norm(residual.x, residual.branch, context);
+NormedSum normed(const nn::RmsNorm& norm, Residual residual, const nn::Context& context) {
+  if (residual.branch.defined()) return norm(residual.x, std::move(residual.branch), context);
   return {residual.x, norm(residual.x, context)};
 }
 
@@ -90,13 +91,13 @@ Block::Block(const LanguageModelOptions& options, bool is_moe, nn::Initializer& 
     dense.emplace(options.width, options.dense_hidden, options.moe.activation, init, residual_gain(options));
 }
 
-Block::Output Block::operator()(const Residual& residual, const nn::Context& context, nn::KeyValueCache* cache) const {
-  const auto [x, attended] = normed(attention_norm, residual, context);
-  const Tensor mixed = attention_dropout(attention(attended, context, cache), context);
-  const auto [sum, input] = feed_forward_norm(x, mixed, context);
+Block::Output Block::operator()(Residual residual, const nn::Context& context, nn::KeyValueCache* cache) const {
+  const auto [x, attended] = normed(attention_norm, std::move(residual), context);
+  Tensor mixed = attention_dropout(attention(attended, context, cache), context);
+  const auto [sum, input] = feed_forward_norm(x, std::move(mixed), context);
   if (dense) return {{sum, feed_forward_dropout((*dense)(input, context), context)}, {}};
   MoeOutput output = (*moe)(reshape(input, {-1, input.dim(2)}), context);
-  const Tensor y = feed_forward_dropout(reshape(output.y, input.shape()), context);
+  const Tensor y = feed_forward_dropout(reshape(std::exchange(output.y, {}), input.shape()), context);
   return {{sum, y}, std::move(output)};
 }
 
@@ -126,13 +127,13 @@ LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Cont
     const nn::Context at = context.at_layer(static_cast<int64_t>(i));
     Block::Output output = options.recompute && caches == nullptr
                                ? recomputed(blocks[i], residual.sum(), at)
-                               : blocks[i](residual, at, caches ? &(*caches)[i] : nullptr);
-    residual = output.residual;
+                               : blocks[i](std::move(residual), at, caches ? &(*caches)[i] : nullptr);
+    residual = std::move(output.residual);
     if (!output.moe) continue;
     hidden.routings.push_back(output.moe->routing);
     if (output.moe->erc.defined()) hidden.erc.push_back(output.moe->erc);
   }
-  hidden.x = normed(norm, residual, context).y;
+  hidden.x = normed(norm, std::move(residual), context).y;
   return hidden;
 }
 

@@ -65,7 +65,7 @@ struct Block {
     Residual residual;
     std::optional<MoeOutput> moe;
   };
-  Output operator()(const Residual& residual, const nn::Context& context, nn::KeyValueCache* cache = nullptr) const;
+  Output operator()(Residual residual, const nn::Context& context, nn::KeyValueCache* cache = nullptr) const;
   static void visit(auto& self, auto&& f) {
     f("attention_norm", self.attention_norm), f("attention", self.attention);
     f("feed_forward_norm", self.feed_forward_norm), f("moe", self.moe), f("dense", self.dense);

@@ -39,8 +39,8 @@ Tensor RmsNorm::operator()(const Tensor& x, const Context& context) const {
   return rms_norm(x, weight.as(statistics_dtype(context.dtype)), epsilon);
 }
 
-NormedSum RmsNorm::operator()(const Tensor& x, const Tensor& branch, const Context& context) const {
-  return add_rms_norm(x, branch, weight.as(statistics_dtype(context.dtype)), epsilon);
+NormedSum RmsNorm::operator()(const Tensor& x, Tensor branch, const Context& context) const {
+  return add_rms_norm(x, std::move(branch), weight.as(statistics_dtype(context.dtype)), epsilon);
 }
 
 LayerNorm::LayerNorm(int64_t width, double eps, bool with_bias) : epsilon(eps) {

@@ -52,7 +52,7 @@ struct RmsNorm {
   explicit RmsNorm(int64_t width, double eps = 1e-5);
   Tensor operator()(const Tensor& x, const Context& context) const;
   // Of x + branch, and that sum as well, in one pass over memory.
-  NormedSum operator()(const Tensor& x, const Tensor& branch, const Context& context) const;
+  NormedSum operator()(const Tensor& x, Tensor branch, const Context& context) const;
   static void visit(auto& self, auto&& f) { f("weight", self.weight); }
 };
 

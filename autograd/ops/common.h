@@ -3,6 +3,7 @@
 #pragma once
 #include <optional>
 
+#include "autograd/anomaly.h"
 #include "autograd/record.h"
 #include "core/kernels/elementwise/rows.h"
 #include "core/launch.h"
@@ -25,6 +26,10 @@ void check_indices(const char* op, const Array& index, int64_t limit, Device dev
 template <class Kernel> void for_elements(Device device, const Kernel& kernel, int64_t numel) {
   for_rows(device, kernel, elementwise_rows(numel), elementwise_row);
 }
+
+// Whether an op may write its result over x: nobody else sees these numbers. Anomaly mode looks at an op's inputs after
+// it. On the CPU, where memory that was just read is the cheapest to write.
+inline bool may_overwrite(const Array& x) { return x.device().is_cpu() && x.unique() && !anomaly_mode(); }
 
 // x with `shape`'s leading rows and columns: [rows, cols] of its last dimension.
 inline Array as_matrix(const Array& x) { return x.reshape({x.shape().rows(), x.shape().cols()}); }

@@ -7,6 +7,7 @@
 
 #include "autograd/gradcheck.h"
 #include "core/philox.h"
+#include "nn/init.h"
 #include "tests/ops/errors.h"
 #include "tests/ops/harness.h"
 
@@ -184,6 +185,33 @@ TEST_CASE("add_rms_norm: either result alone, and the weight alone, has the grad
       for (size_t i = 0; i < fused.size(); ++i)
         CHECK(fused[i] == doctest::Approx(i < apart.size() ? apart[i] : 0).epsilon(1e-12).scale(1));
     }
+}
+
+TEST_CASE("add_rms_norm in place: the same bits, and only where nobody else sees the numbers") {
+  const Shape shape{300, 5};
+  const auto numbers = [](const Array& x) { return x.to_vector<float>(); };
+  const auto results = [&](bool hand_over, bool keep_cotangent) {
+    nn::Initializer init(1);
+    Tensor x(init.normal(shape, 1)), leaf(init.normal(shape, 1)), weight(init.normal({5}, 1));
+    for (Tensor* tensor : {&x, &leaf, &weight}) tensor->set_requires_grad(true);
+    Tensor branch = neg(leaf);
+    const std::byte* memory = branch.value().raw();
+    const std::vector<float> before = numbers(branch.value());
+    const auto [sum, y] = hand_over ? add_rms_norm(x, std::move(branch), weight) : add_rms_norm(x, branch, weight);
+    CHECK((sum.value().raw() == memory) == hand_over);
+    if (!hand_over) CHECK(numbers(branch.value()) == before);
+    const Array cotangent = init.normal(shape, 1);
+    const std::vector<float> kept = numbers(cotangent);
+    const Tensor used = keep_cotangent ? sum + y : neg(neg(sum)) + y;
+    used.backward(cotangent);
+    CHECK(numbers(cotangent) == kept);
+    return std::vector<std::vector<float>>{numbers(sum.value()), numbers(y.value()), numbers(x.grad()),
+                                           numbers(leaf.grad()), numbers(weight.grad())};
+  };
+  const auto apart = results(false, true);
+  CHECK(results(true, true) == apart);
+  CHECK(results(true, false) == apart);
+  CHECK(results(false, false) == apart);
 }
 
 TEST_CASE("errors: add_rms_norm") {

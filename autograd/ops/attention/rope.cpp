@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/attention/rope.h"
 
-#include "autograd/anomaly.h"
 #include "autograd/ops/attention.h"
 #include "autograd/ops/common.h"
 
@@ -26,10 +25,6 @@ Table table_of(int64_t time, int64_t head_dim, int64_t first_position, double ba
   options.dtype == Dtype::f64 ? launch(double{}) : launch(float{});
   return table;
 }
-
-// Where nobody else sees the numbers, rows are turned where they are, and the heads that aren't turned not even read.
-// Anomaly mode looks at an op's inputs after it.
-bool can_turn_in_place(const Array& x) { return x.device().is_cpu() && x.unique() && !anomaly_mode(); }
 
 }  // namespace
 
@@ -60,10 +55,11 @@ Tensor rope(Tensor x, int64_t heads, int64_t first_position, double base) {
       for_rows(from.device(), kernel, shape[0] * shape[1], shape[2] * shape[3]);
     });
   };
-  const Array y = can_turn_in_place(x.value()) ? x.value() : Array::empty(shape, x.options());
+  // in place, the heads that aren't turned are not even read
+  const Array y = may_overwrite(x.value()) ? x.value() : Array::empty(shape, x.options());
   launch(x.value(), y, 1, false);
   return record("rope", y, {x}, [launch](std::span<const Array> dy, Grads& grads) {
-    if (can_turn_in_place(dy[0])) {
+    if (may_overwrite(dy[0])) {
       launch(dy[0], dy[0], -1, false);
       return grads.give(0, dy[0]);
     }

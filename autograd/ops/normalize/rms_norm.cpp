@@ -69,14 +69,16 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   });
 }
 
-NormedSum add_rms_norm(const Tensor& x, const Tensor& branch, const Tensor& weight, double epsilon) {
+// NOLINTNEXTLINE(performance-unnecessary-value-param): a tensor that is handed over ends here, with its numbers in sum
+NormedSum add_rms_norm(const Tensor& x, Tensor branch, const Tensor& weight, double epsilon) {
   const OpRange range("add_rms_norm");
   check_same_kind("add_rms_norm", x.value(), "x", branch.value(), "branch");
   check(x.shape() == branch.shape(), "add_rms_norm: x and branch must have the same shape, got {} and {}", x.shape(),
         branch.shape());
   check_norm("add_rms_norm", x, weight, epsilon);
   const int64_t rows = x.shape().rows(), cols = x.dim(-1);
-  const Array sum = Array::empty(x.shape(), x.options()), y = Array::empty(x.shape(), x.options());
+  const Array sum = may_overwrite(branch.value()) ? branch.value() : Array::empty(x.shape(), x.options());
+  const Array y = Array::empty(x.shape(), x.options());
   const Saved saved{sum, weight.value(), Array::empty({rows}, weight.options())};
   dispatch_float("add_rms_norm", x.dtype(), [&]<class T>(T) {
     using V = Accumulator<T>;
@@ -93,7 +95,7 @@ NormedSum add_rms_norm(const Tensor& x, const Tensor& branch, const Tensor& weig
   const std::vector<Tensor> inputs{x, branch, weight};
   const std::vector<Tensor> made =
       record("add_rms_norm", {sum, y}, inputs, [saved](std::span<const Array> dy, Grads& grads) {
-        const Array dx = Array::empty(dy[0].shape(), dy[0].options());
+        const Array dx = may_overwrite(dy[0]) ? dy[0] : Array::empty(dy[0].shape(), dy[0].options());
         const Array dw = backward(saved, dy[1], dy[0], dx, grads.needs(2));
         for (const size_t input : {0, 1})
           if (grads.needs(input)) grads.give(input, dx);

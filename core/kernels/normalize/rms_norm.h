@@ -3,6 +3,7 @@
 // gradient are in the accumulator's type.
 #pragma once
 #include "core/kernels/elementwise/accumulate.h"
+#include "core/kernels/reduce/lines.h"
 #include "core/math.h"
 
 namespace moxie {
@@ -46,8 +47,9 @@ template <class T> struct AddRmsNorm {
     const V squares = team.sum(cols, [=](int64_t i) { return V(sum_at(i)) * V(sum_at(i)); });
     const V scale = V(1) / math::sqrt(squares / V(cols) + epsilon);
     team.each(cols, sum_at, [=](int64_t i, T value) {
+      const T normed = T(V(value) * scale * w[i]);
       total[i] = value;
-      out[i] = T(V(value) * scale * w[i]);
+      out[i] = normed;
     });
     team.once([=] { *r = scale; });
   }
@@ -64,10 +66,6 @@ template <class T> struct RmsNormBackward {
   T* dx;
   int64_t cols;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
-    each(team, row, [](int64_t, V) {});
-  }
-  // Of row `row`, and of its columns i: weigh(i, dy n), what the row gives to the weight's gradient.
-  template <class Team, class Weigh> MOXIE_FN void each(Team team, int64_t row, Weigh weigh) const {
     const T *in = x + row * cols, *g = dy + row * cols, *more = added + (added ? row * cols : 0);
     const V* w = weight;
     T* out = dx + row * cols;
@@ -76,19 +74,16 @@ template <class T> struct RmsNormBackward {
     const V pull = dot * r * r / V(cols);
     const int64_t n = cols;
     branch(added != nullptr, [=](auto add) {
-      const auto gradient = [=](int64_t i) {
+      store_each(team, n, out, false, [=](int64_t i) {
         const V value = r * (V(g[i]) * w[i] - V(in[i]) * pull);
         return add ? V(more[i]) + value : value;
-      };
-      team.each(n, gradient, [=](int64_t i, V value) {
-        out[i] = T(value);
-        weigh(i, V(g[i]) * V(in[i]) * r);
       });
     });
   }
 };
 
-// The same for `chunk` rows, with partial = sum over the rows of dy n; the chunks are summed afterwards into dw.
+// The same for `chunk` rows, and while they are in the cache partial = sum over them of dy n; the chunks are summed
+// afterwards into dw.
 template <class T> struct RmsNormBackwardChunk {
   using V = Accumulator<T>;
   RmsNormBackward<T> norm;
@@ -96,10 +91,15 @@ template <class T> struct RmsNormBackwardChunk {
   int64_t rows, chunk;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t index) const {
     const int64_t first = index * chunk, last = first + chunk < rows ? first + chunk : rows;
-    V* total = partial + index * norm.cols;
-    team.each(norm.cols, [=](int64_t i) { total[i] = V(0); });
-    // each() gives a column to the same member every time
-    for (int64_t row = first; row < last; ++row) norm.each(team, row, [=](int64_t i, V value) { total[i] += value; });
+    for (int64_t row = first; row < last; ++row) norm(team, row);
+    const int64_t n = norm.cols;
+    const T *in = norm.x + first * n, *g = norm.dy + first * n;
+    const V* scale = norm.rstd + first;
+    sum_lines(team, last - first, n, partial + index * n, [=](int64_t k) {
+      const T *x_line = in + k * n, *dy_line = g + k * n;
+      const V r = scale[k];
+      return [=](int64_t i) { return V(dy_line[i]) * V(x_line[i]) * r; };
+    });
   }
 };
 
