@@ -66,7 +66,7 @@ template <class T> struct RmsNormBackward {
   T* dx;
   int64_t cols;
   template <class Team> MOXIE_FN void operator()(Team team, int64_t row) const {
-    const T *in = x + row * cols, *g = dy + row * cols, *more = added + (added ? row * cols : 0);
+    const T *in = x + row * cols, *g = dy + row * cols, *more = added ? added + row * cols : nullptr;
     const V* w = weight;
     T* out = dx + row * cols;
     const V r = rstd[row];
