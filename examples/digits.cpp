@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Eight experts read digits that the program draws itself, and show which of them knows which digit.
 // docs/walkthroughs/digits.md
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 
-#include "examples/walkthrough.h"
+#include "examples/walkthrough/walkthrough.h"
 #include "moe/layer.h"
 #include "nn/optimizer.h"
 #include "nn/train/plot.h"

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ERC loss of three experts in a plane, computed by hand: M before and after, and what each constraint pulls.
 // docs/walkthroughs/erc_by_hand.md
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "autograd/ops.h"
-#include "examples/walkthrough.h"
+#include "examples/walkthrough/walkthrough.h"
 #include "moe/erc.h"
 #include "nn/init.h"
 #include "nn/train/plot.h"

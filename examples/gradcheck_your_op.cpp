@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // An op and a router of your own, in your own file: written, checked, found out when wrong, and trained.
 // docs/walkthroughs/gradcheck_your_op.md
+#include <fmt/format.h>
+
 #include <array>
 #include <cmath>
 
-#include "examples/walkthrough.h"
+#include "examples/walkthrough/walkthrough.h"
 #include "moxie.h"
 
 using namespace moxie;

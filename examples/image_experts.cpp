@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Six experts learn to paint a landscape from coordinates alone, and show which of them paints which part.
 // docs/walkthroughs/image_experts.md
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 
-#include "examples/walkthrough.h"
+#include "examples/walkthrough/walkthrough.h"
 #include "moe/layer.h"
 #include "nn/optimizer.h"
 #include "nn/train/plot.h"

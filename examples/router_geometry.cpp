@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Three routers on a plane of tokens with two numbers each: which expert gets which token, and what noise changes.
 // docs/walkthroughs/router_geometry.md
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>
 
 #include "autograd/ops.h"
-#include "examples/walkthrough.h"
+#include "examples/walkthrough/walkthrough.h"
 #include "moe/router.h"
 #include "nn/train/plot.h"
 

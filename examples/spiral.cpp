@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tells three arms of a spiral apart with one hidden layer, written with ops alone: no module, no optimizer.
 // docs/walkthroughs/spiral.md
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "autograd/ops.h"
-#include "examples/walkthrough.h"
+#include "examples/walkthrough/walkthrough.h"
 #include "nn/init.h"
 #include "nn/train/plot.h"
 

@@ -10,8 +10,8 @@ Tensor log_softmax(const Tensor& x);
 // x / sqrt(mean(x^2) + epsilon) * weight [width]; weight is f32, or f64 for f64
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon = 1e-5);
 // A residual connection and the norm behind it in one pass over memory: sum = x + branch, of one shape and dtype, and
-// y = rms_norm(sum, weight, epsilon). What the next branch gets is y, what it is added to is sum. A branch that is handed
-// over (std::move) and that nothing else shares may end with its memory in sum.
+// y = rms_norm(sum, weight, epsilon). What the next branch gets is y, what it is added to is sum. A branch that is
+// handed over (std::move) and that nothing else shares may end with its memory in sum.
 struct NormedSum {
   Tensor sum, y;
 };

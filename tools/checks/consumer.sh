@@ -81,7 +81,7 @@ quietly g++ -std=c++20 -O1 "${flags[@]}" tests/consumer/main.cpp -o "$work/by_ha
 page=docs/walkthroughs/gradcheck_your_op.md
 mkdir -p "$work/user/examples"
 cp examples/gradcheck_your_op.cpp "$work/user/"
-cp examples/walkthrough.h "$work/user/examples/"
+cp -r examples/walkthrough "$work/user/examples/"
 sed -n '/^\x60\{3\}cmake$/,/^\x60\{3\}$/{//!p}' "$page" >"$work/user/CMakeLists.txt" # \x60: what fences code
 [[ -s $work/user/CMakeLists.txt ]] || fail "$page shows no CMake"
 quietly configure "$work/user" "$work/user/build" -DCMAKE_PREFIX_PATH="$installed"
