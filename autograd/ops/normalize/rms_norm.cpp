@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/kernels/normalize/rms_norm.h"
 
+#include <algorithm>
+
 #include "autograd/ops/common.h"
 #include "autograd/ops/normalize.h"
 #include "core/reduce.h"
@@ -39,7 +41,8 @@ Array backward(const Saved& saved, const Array& dy, const Array& added, const Ar
       for_rows(device, kernel, rows, cols);
       return {};
     }
-    constexpr int64_t chunk = 64;
+    // On a GPU smaller where rows are few: a chunk is a block's.
+    const int64_t chunk = device.is_cpu() ? 64 : std::clamp<int64_t>(rows / 256, 16, 64);
     const int64_t chunks = (rows + chunk - 1) / chunk;
     const Array partial = Array::empty({chunks, cols}, saved.rstd.options());
     for_rows(device, RmsNormBackwardChunk<T>{kernel, partial.data<V>(), rows, chunk}, chunks, cols);
