@@ -13,7 +13,7 @@ COLD = re.compile(r"double|\b(Pow|Tan)\b")
 # Up to so many bytes, stored and loaded: where several blocks share a multiprocessor each thread has so many registers, and one
 # or two too few cost less than one of the blocks.
 ALLOWED = {("sm_80", "query_gradient_kernel<128>"): 16, ("sm_90a", "plain_forward_kernel<float, 2>"): 8,
-           ("sm_80", "decode_part_kernel<float, "): 8}
+           ("sm_80", "decode_part_kernel<float, "): 8, ("sm_90a", "rms_norm_backward<moxie::bf16, 4, false>"): 40}
 HEADER = re.compile(r"Compiling entry function '([^']+)' for '([^']+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
