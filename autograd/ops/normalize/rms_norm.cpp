@@ -45,7 +45,7 @@ Array backward(const Saved& saved, const Array& dy, const Array& added, const Ar
     const int64_t chunk = device.is_cpu() ? 64 : std::clamp<int64_t>(rows / 256, 16, 64);
     const int64_t chunks = (rows + chunk - 1) / chunk;
     const Array partial = Array::empty({chunks, cols}, saved.rstd.options());
-    for_rows(device, RmsNormBackwardChunk<T>{kernel, partial.data<V>(), rows, chunk}, chunks, cols);
+    for_rows(device, RmsNormBackwardChunk<T>{kernel, partial.data<V>(), rows, chunk}, chunks, chunk * cols);
     return reduce_sum(partial, 1, chunks, cols).reshape({cols});
   });
 }
