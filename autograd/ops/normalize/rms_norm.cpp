@@ -24,6 +24,12 @@ struct Saved {
   Array x, weight, rstd;
 };
 
+// How many rows share a partial sum of the weight's gradient: those of a block on a GPU, fewer where rows are few.
+int64_t rows_of_chunk(Device device, int64_t rows) {
+  constexpr int64_t most = 64;
+  return device.is_cpu() ? most : std::clamp<int64_t>(rows / 256, 16, most);
+}
+
 // dx = added + the norm's gradient; `added` undefined: that alone. -> the weight's gradient, undefined where not wanted
 Array backward(const Saved& saved, const Array& dy, const Array& added, const Array& dx, bool wants_weight) {
   const int64_t rows = dx.shape().rows(), cols = dx.shape().cols();
@@ -41,8 +47,7 @@ Array backward(const Saved& saved, const Array& dy, const Array& added, const Ar
       for_rows(device, kernel, rows, cols);
       return {};
     }
-    // On a GPU smaller where rows are few: a chunk is a block's.
-    const int64_t chunk = device.is_cpu() ? 64 : std::clamp<int64_t>(rows / 256, 16, 64);
+    const int64_t chunk = rows_of_chunk(device, rows);
     const int64_t chunks = (rows + chunk - 1) / chunk;
     const Array partial = Array::empty({chunks, cols}, saved.rstd.options());
     for_rows(device, RmsNormBackwardChunk<T>{kernel, partial.data<V>(), rows, chunk}, chunks, chunk * cols);
