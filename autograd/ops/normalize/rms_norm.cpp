@@ -105,7 +105,7 @@ NormedSum add_rms_norm(const Tensor& x, Tensor branch, const Tensor& weight, dou
       record("add_rms_norm", {sum, y}, inputs, [saved](std::span<const Array> dy, Grads& grads) {
         const Array dx = may_overwrite(dy[0]) ? dy[0] : Array::empty(dy[0].shape(), dy[0].options());
         const Array dw = backward(saved, dy[1], dy[0], dx, grads.needs(2));
-        for (const size_t input : {0, 1})
+        for (const size_t input : {size_t{0}, size_t{1}})
           if (grads.needs(input)) grads.give(input, dx);
         if (grads.needs(2)) grads.give(2, dw);
       });

@@ -102,6 +102,7 @@ template <class T> struct CrossEntropyInPlace {
       *loss_at = counts ? (top - aimed) + log_total : V(0);
       *counted_at = counts ? V(1) : V(0);
     });
+    team.sync();  // all have read in[target]
     store_each(team, cols, in, false, [=](int64_t i) {
       const V wanted = i == target ? V(1) : V(0);
       return counts ? math::exp_nonpositive(V(in[i]) - shift) - wanted : V(0);
