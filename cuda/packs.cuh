@@ -10,7 +10,7 @@
 
 namespace moxie::cuda {
 
-// How many f32 or bf16 are in 16 bytes.
+// How many numbers are in 16 bytes.
 template <class T> inline constexpr int pack_size = 16 / static_cast<int>(sizeof(T));
 
 template <class T> MOXIE_DEVICE void unpack(float (&to)[pack_size<T>], const Vector16& from) {

@@ -11,9 +11,6 @@ namespace moxie::cuda {
 // Packs that a thread asks for before it uses the first.
 inline constexpr int packs_under_way = 8;
 
-// How many elements of any type are in 16 bytes.
-template <class T> inline constexpr int64_t pack_elements = static_cast<int64_t>(sizeof(Vector16) / sizeof(T));
-
 // y[row] = x[index[row]], whatever the rows' bytes mean.
 struct PackedGather {
   const unsigned char* x;
@@ -38,7 +35,7 @@ struct PackedGather {
   }
 };
 template <class T> bool is_packed(const GatherRows<T>& kernel) {
-  return kernel.cols % pack_elements<T> == 0 && is_aligned(kernel.x) && is_aligned(kernel.y);
+  return kernel.cols % pack_size<T> == 0 && is_aligned(kernel.x) && is_aligned(kernel.y);
 }
 
 // moe::Combine of `count` rows.
