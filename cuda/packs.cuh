@@ -13,6 +13,11 @@ namespace moxie::cuda {
 // How many numbers are in 16 bytes.
 template <class T> inline constexpr int pack_size = 16 / static_cast<int>(sizeof(T));
 
+// True where rows of `cols` elements of T begin and end at multiples of 16 bytes in all of these arrays.
+template <class T, class... Arrays> bool is_packed(int64_t cols, const Arrays*... arrays) {
+  return cols % pack_size<T> == 0 && (... && is_aligned(arrays));
+}
+
 template <class T> MOXIE_DEVICE void unpack(float (&to)[pack_size<T>], const Vector16& from) {
   MOXIE_UNROLL
   for (int w = 0; w < 4; ++w) {

@@ -5,15 +5,13 @@
 #include <cstring>
 
 #include "cuda/launch.cuh"
+#include "cuda/packs.cuh"
 
 namespace moxie::cuda {
 
-// How many elements 16 bytes hold.
-template <class T> inline constexpr int pack_of = 16 / static_cast<int>(sizeof(T));
-
 // count elements from p on, which is aligned to 16 bytes, as is their end.
 template <int count, class T, class V> __device__ __forceinline__ void read_packs(const T* p, V* values) {
-  constexpr int pack = pack_of<T>;
+  constexpr int pack = pack_size<T>;
 #pragma unroll
   for (int first = 0; first < count; first += pack) {
     const uint4 raw = *reinterpret_cast<const uint4*>(p + first);
@@ -24,7 +22,7 @@ template <int count, class T, class V> __device__ __forceinline__ void read_pack
   }
 }
 template <class T, class V> __device__ __forceinline__ void write_pack(T* p, const V* values) {
-  constexpr int pack = pack_of<T>;
+  constexpr int pack = pack_size<T>;
   T parts[pack];
 #pragma unroll
   for (int j = 0; j < pack; ++j) parts[j] = static_cast<T>(values[j]);
@@ -34,10 +32,10 @@ template <class T, class V> __device__ __forceinline__ void write_pack(T* p, con
 }
 
 // One member's part of a row of T, in the accumulator's type: `packs` packs, of which number k begins at element
-// (rank + k * Team::size) * pack_of<T> of the row.
+// (rank + k * Team::size) * pack_size<T> of the row.
 template <class Team, class T, int packs> struct HeldRow {
   using V = Accumulator<T>;
-  static constexpr int pack = pack_of<T>, count = packs * pack;
+  static constexpr int pack = pack_size<T>, count = packs * pack;
   V value[count];
 
   static __device__ __forceinline__ int begin(Team team, int k) {
@@ -106,11 +104,6 @@ __global__ void __launch_bounds__(block_threads) held_block_per_row(Kernel kerne
     Held::template run<packs>(kernel, BlockTeam<block_threads>{}, row);
 }
 
-// True where rows of `cols` elements of T begin and end at multiples of 16 bytes in all of these arrays.
-template <class T, class... Arrays> bool is_packed(int64_t cols, const Arrays*... arrays) {
-  return cols % pack_of<T> == 0 && (... && is_aligned(arrays));
-}
-
 // Runs Held::run<packs>(kernel, team, row) for every row, with as many packs to a thread as the row needs, at most
 // `most` numbers. Rows that are too long or not packed go to the generic kernel.
 template <class T, class Held, int most, class Kernel>
@@ -126,9 +119,9 @@ void launch_held(int device, const Kernel& kernel, int64_t rows, int64_t cols, b
     held_block_per_row<Held, packs><<<blocks, block_threads, 0, on>>>(kernel, rows);
     check_launch(device, __PRETTY_FUNCTION__, {blocks, block_threads});
   };
-  constexpr int longest = most / pack_of<T>, half = longest / 2;
+  constexpr int longest = most / pack_size<T>, half = longest / 2;
   static_assert(longest >= 2);
-  const int64_t n = kernel.cols, warp_pack = warp_size * pack_of<T>, block_pack = block_threads * pack_of<T>;
+  const int64_t n = kernel.cols, warp_pack = warp_size * pack_size<T>, block_pack = block_threads * pack_size<T>;
   if (!packed || n > longest * block_pack) return launch_rows(device, kernel, rows, cols);
   if (n <= half * warp_pack) return by_warps(std::integral_constant<int, half>());
   if (n <= longest * warp_pack) return by_warps(std::integral_constant<int, longest>());

@@ -34,9 +34,6 @@ struct PackedGather {
     }
   }
 };
-template <class T> bool is_packed(const GatherRows<T>& kernel) {
-  return kernel.cols % pack_size<T> == 0 && is_aligned(kernel.x) && is_aligned(kernel.y);
-}
 
 // moe::Combine of `count` rows.
 template <class T, int count> struct PackedCombine {
@@ -82,9 +79,6 @@ template <class T, int count> struct PackedCombine {
     }
   }
 };
-template <class T> bool is_packed(const moe::Combine<T>& kernel) {
-  return kernel.cols % pack_size<T> == 0 && is_aligned(kernel.rows) && is_aligned(kernel.y);
-}
 
 // moe::CombineBackward: the token's row is read again for each of its assignments, from the cache.
 template <class T> struct PackedCombineBackward {
@@ -133,14 +127,10 @@ template <class T> struct PackedCombineBackward {
     }
   }
 };
-template <class T> bool is_packed(const moe::CombineBackward<T>& kernel) {
-  return kernel.cols % pack_size<T> == 0 && is_aligned(kernel.rows) && is_aligned(kernel.dy) &&
-         is_aligned(kernel.drows);
-}
 
 // Calls f with the packed form of the kernel, and gives true; or false, where there is none.
 template <class T, class F> bool with_packed(const moe::Combine<T>& kernel, F f) {
-  if (!is_packed(kernel)) return false;
+  if (!is_packed<T>(kernel.cols, kernel.rows, kernel.y)) return false;
   switch (kernel.top_k) {
     case 1: f(PackedCombine<T, 1>{kernel}); return true;
     case 2: f(PackedCombine<T, 2>{kernel}); return true;
@@ -152,12 +142,12 @@ template <class T, class F> bool with_packed(const moe::Combine<T>& kernel, F f)
   }
 }
 template <class T, class F> bool with_packed(const moe::CombineBackward<T>& kernel, F f) {
-  if (!is_packed(kernel)) return false;
+  if (!is_packed<T>(kernel.cols, kernel.rows, kernel.dy, kernel.drows)) return false;
   f(PackedCombineBackward<T>{kernel});
   return true;
 }
 template <class T, class F> bool with_packed(const GatherRows<T>& kernel, F f) {
-  if (!is_packed(kernel)) return false;
+  if (!is_packed<T>(kernel.cols, kernel.x, kernel.y)) return false;
   f(PackedGather{reinterpret_cast<const unsigned char*>(kernel.x), kernel.index,
                  reinterpret_cast<unsigned char*>(kernel.y), kernel.cols * static_cast<int64_t>(sizeof(T))});
   return true;

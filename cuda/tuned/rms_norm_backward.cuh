@@ -155,9 +155,7 @@ template <class T, int packs, bool by_block> struct NormBackward {
 // Calls launch.operator()<packs, by_block>() for what takes rows of `cols` columns; false where they are too long, or
 // arrays don't begin and rows don't end at multiples of 16 bytes.
 template <class T, class Launch> bool with_norm_backward(const RmsNormBackward<T>& norm, Launch launch) {
-  const bool packed = norm.cols % pack_size<T> == 0 && is_aligned(norm.x) && is_aligned(norm.dy) &&
-                      is_aligned(norm.added) && is_aligned(norm.dx);
-  if (!packed) return false;
+  if (!is_packed<T>(norm.cols, norm.x, norm.dy, norm.added, norm.dx)) return false;
   bool launched = false;
   const auto offer = [&]<int packs, bool by_block>() {
     if (launched || norm.cols > NormBackward<T, packs, by_block>::most_columns) return;

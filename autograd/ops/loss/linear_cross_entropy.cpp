@@ -127,7 +127,8 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Array& 
   if (records && weight.requires_grad())
     saved.dweight = c.rows > 0 ? Array::empty(weight.shape(), statistics) : Array::zeros(weight.shape(), statistics);
   const Array logits = Array::empty({c.count(0), c.classes}, x.options());
-  const Array lse = Array::empty({c.rows}, statistics), parts = Array::empty({2, c.rows}, statistics);
+  const Array lse = records ? Array() : Array::empty({c.rows}, statistics);
+  const Array parts = Array::empty({2, c.rows}, statistics);
   const Array loss = Array::empty({}, statistics);
   dispatch_float("linear_cross_entropy", x.dtype(), [&]<class T>(T) {
     using V = Accumulator<T>;
