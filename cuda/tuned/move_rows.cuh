@@ -80,71 +80,79 @@ template <class T, int count> struct PackedCombine {
   }
 };
 
-// moe::CombineBackward: the token's row is read again for each of its assignments, from the cache.
-template <class T> struct PackedCombineBackward {
+// moe::CombineBackward of `count` rows: the token's row is read once for all of them.
+template <class T, int count> struct PackedCombineBackward {
   moe::CombineBackward<T> kernel;
 
   MOXIE_DEVICE void operator()(int64_t token) const {
-    constexpr int pack = pack_size<T>, together = packs_under_way / 2;
+    constexpr int pack = pack_size<T>, together = (packs_under_way + count) / (count + 1);
     constexpr int64_t step = int64_t{warp_size} * pack;
     const int64_t n = kernel.cols;
+    const bool wants_rows = kernel.drows != nullptr, wants_weights = kernel.dweights != nullptr;
     const T* const dy = kernel.dy + token * n;
+    int64_t place[count];
+    float weight[count], dot[count] = {};
+    MOXIE_UNROLL
+    for (int j = 0; j < count; ++j) {
+      place[j] = kernel.slot[token * count + j] * n;
+      weight[j] = wants_rows ? kernel.weights[token * count + j] : 0.0f;
+    }
     MOXIE_DO_NOT_UNROLL
-    for (int64_t assignment = token * kernel.top_k; assignment < (token + 1) * kernel.top_k; ++assignment) {
-      const int64_t place = kernel.slot[assignment] * n;
-      const bool wants_rows = kernel.drows != nullptr, wants_weights = kernel.dweights != nullptr;
-      const float weight = wants_rows ? kernel.weights[assignment] : 0.0f;
-      float dot[pack] = {};
-      MOXIE_DO_NOT_UNROLL
-      for (int64_t first = int64_t{lane_index()} * pack; first < n; first += together * step) {
-        Vector16 in[together] = {}, g[together] = {};
+    for (int64_t first = int64_t{lane_index()} * pack; first < n; first += together * step) {
+      Vector16 gradient[together] = {}, row[together][count] = {};
+      MOXIE_UNROLL
+      for (int k = 0; k < together; ++k) {
+        if (first + k * step >= n) continue;
+        gradient[k] = load_16(dy + first + k * step);
         MOXIE_UNROLL
-        for (int k = 0; k < together; ++k) {
-          if (first + k * step >= n) continue;
-          g[k] = load_16(dy + first + k * step);
-          if (wants_weights) in[k] = load_16(kernel.rows + place + first + k * step);
-        }
+        for (int j = 0; j < count; ++j)
+          if (wants_weights) row[k][j] = load_16(kernel.rows + place[j] + first + k * step);
+      }
+      MOXIE_UNROLL
+      for (int k = 0; k < together; ++k) {
+        float g[pack], values[pack];
+        unpack<T>(g, gradient[k]);
         MOXIE_UNROLL
-        for (int k = 0; k < together; ++k) {
-          float values[pack], rows[pack];
-          unpack<T>(values, g[k]);
-          unpack<T>(rows, in[k]);
+        for (int j = 0; j < count; ++j) {
+          unpack<T>(values, row[k][j]);
           MOXIE_UNROLL
           for (int e = 0; e < pack; ++e) {
-            dot[e] += values[e] * rows[e];
-            values[e] *= weight;
+            dot[j] += g[e] * values[e];
+            values[e] = weight[j] * g[e];
           }
           if (wants_rows && first + k * step < n)
-            *reinterpret_cast<Vector16*>(kernel.drows + place + first + k * step) = to_pack<T>(values);
+            *reinterpret_cast<Vector16*>(kernel.drows + place[j] + first + k * step) = to_pack<T>(values);
         }
       }
-      if (!wants_weights) continue;
-      float part = 0;
-      MOXIE_UNROLL
-      for (int e = 0; e < pack; ++e) part += dot[e];
-      const float total = warp_total(part);
-      if (lane_index() == 0) kernel.dweights[assignment] = total;
+    }
+    if (!wants_weights) return;
+    MOXIE_UNROLL
+    for (int j = 0; j < count; ++j) {
+      const float total = warp_total(dot[j]);
+      if (lane_index() == 0) kernel.dweights[token * count + j] = total;
     }
   }
 };
 
-// Calls f with the packed form of the kernel, and gives true; or false, where there is none.
-template <class T, class F> bool with_packed(const moe::Combine<T>& kernel, F f) {
-  if (!is_packed<T>(kernel.cols, kernel.rows, kernel.y)) return false;
+// Each calls f with the packed form of the kernel, and gives true; or false, where there is none.
+template <template <class, int> class Packed, class T, class Kernel, class F>
+bool with_count(const Kernel& kernel, F f) {
   switch (kernel.top_k) {
-    case 1: f(PackedCombine<T, 1>{kernel}); return true;
-    case 2: f(PackedCombine<T, 2>{kernel}); return true;
-    case 3: f(PackedCombine<T, 3>{kernel}); return true;
-    case 4: f(PackedCombine<T, 4>{kernel}); return true;
-    case 6: f(PackedCombine<T, 6>{kernel}); return true;
-    case 8: f(PackedCombine<T, 8>{kernel}); return true;
+    case 1: f(Packed<T, 1>{kernel}); return true;
+    case 2: f(Packed<T, 2>{kernel}); return true;
+    case 3: f(Packed<T, 3>{kernel}); return true;
+    case 4: f(Packed<T, 4>{kernel}); return true;
+    case 6: f(Packed<T, 6>{kernel}); return true;
+    case 8: f(Packed<T, 8>{kernel}); return true;
     default: return false;
   }
 }
+template <class T, class F> bool with_packed(const moe::Combine<T>& kernel, F f) {
+  return is_packed<T>(kernel.cols, kernel.rows, kernel.y) && with_count<PackedCombine, T>(kernel, f);
+}
 template <class T, class F> bool with_packed(const moe::CombineBackward<T>& kernel, F f) {
-  if (!is_packed<T>(kernel.cols, kernel.rows, kernel.dy, kernel.drows)) return false;
-  f(PackedCombineBackward<T>{kernel});
-  return true;
+  return is_packed<T>(kernel.cols, kernel.rows, kernel.dy, kernel.drows) &&
+         with_count<PackedCombineBackward, T>(kernel, f);
 }
 template <class T, class F> bool with_packed(const GatherRows<T>& kernel, F f) {
   if (!is_packed<T>(kernel.cols, kernel.x, kernel.y)) return false;
