@@ -19,6 +19,7 @@ struct Gemm {
   bool transpose_a = false;      // A is stored [k, m]
   bool transpose_b = false;      // B is stored [n, k]
   bool accumulate = false;
+  bool tf32 = false;  // a GPU may keep 10 bits of the factors' mantissas where they are f32, and use its tensor cores
   int64_t m = 0, n = 0, k = 0, batch = 1;
   // Leading dimensions, and strides between the members of the batch, in elements. Stride 0 of A or B: all share it.
   const void* a = nullptr;

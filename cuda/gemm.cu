@@ -32,8 +32,8 @@ void check_cublas(cublasStatus_t status, const char* call) {
 }
 #define MOXIE_CUBLAS_CHECK(...) check_cublas((__VA_ARGS__), #__VA_ARGS__)
 
-// f32 products on tensor cores keep 10 bits of each factor: only for those who ask, with MOXIE_TF32=1 in the
-// environment.
+// f32 products on tensor cores keep 10 bits of each factor: only for those who ask, in the product itself or for all
+// of them with MOXIE_TF32=1 in the environment.
 bool wants_tf32() {
   static const bool wants = [] {
     const char* value = std::getenv("MOXIE_TF32");
@@ -64,7 +64,7 @@ class Library final {
   static constexpr int64_t workspace_bytes = int64_t{32} << 20;
 
   // The kernels that cuBLASLt has chosen, by everything the choice depends on; none where it has no kernel.
-  using Key = std::array<int64_t, 13>;
+  using Key = std::array<int64_t, 14>;
   std::map<Key, std::optional<cublasLtMatmulAlgo_t>> algorithms;
 
  private:
@@ -94,9 +94,9 @@ cudaDataType_t data_type(Dtype dtype) {
   }
 }
 
-cublasComputeType_t compute_type(Dtype dtype) {
-  if (dtype == Dtype::f64) return CUBLAS_COMPUTE_64F;
-  return dtype == Dtype::f32 && wants_tf32() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+cublasComputeType_t compute_type(const Gemm& g) {
+  if (g.dtype == Dtype::f64) return CUBLAS_COMPUTE_64F;
+  return g.dtype == Dtype::f32 && (g.tf32 || wants_tf32()) ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
 void set_zero(int device, const Gemm& g) {
@@ -126,7 +126,7 @@ Layout layout(Dtype dtype, int64_t rows, int64_t cols, int64_t ld) {
 
 Product product_with_bias(const Gemm& g) {
   cublasLtMatmulDesc_t created = nullptr;
-  MOXIE_CUBLAS_CHECK(cublasLtMatmulDescCreate(&created, compute_type(g.dtype), CUDA_R_32F));
+  MOXIE_CUBLAS_CHECK(cublasLtMatmulDescCreate(&created, compute_type(g), CUDA_R_32F));
   Product product(created);
   const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
     MOXIE_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product.get(), attribute, &value, sizeof(value)));
@@ -174,6 +174,7 @@ bool multiply_with_bias(int device, const Gemm& g) {
   const Layout c = layout(g.out_dtype, g.n, g.m, g.ldc);
   const uint32_t aligned[] = {alignment(g.b), alignment(g.a), alignment(g.c)};
   const Library::Key key{static_cast<int64_t>(g.dtype),
+                         g.tf32,
                          g.transpose_a,
                          g.transpose_b,
                          g.m,
@@ -248,7 +249,7 @@ void gemm(int device, const Gemm& g) {
   MOXIE_CUBLAS_CHECK(cublasGemmStridedBatchedEx_64(
       cublas.handle(), g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, g.n, g.m,
       g.k, alpha, g.b, data_type(g.dtype), g.ldb, g.stride_b, g.a, data_type(g.dtype), g.lda, g.stride_a, beta, g.c,
-      data_type(g.out_dtype), g.ldc, g.stride_c, g.batch, compute_type(g.dtype), CUBLAS_GEMM_DEFAULT));
+      data_type(g.out_dtype), g.ldc, g.stride_c, g.batch, compute_type(g), CUBLAS_GEMM_DEFAULT));
 }
 
 }  // namespace moxie::cuda

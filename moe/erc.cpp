@@ -23,18 +23,20 @@ constexpr int64_t cpu_parts = 8;
 // one does, `part` of one expert's hidden rows.
 struct Problem {
   int64_t experts, width, hidden, rows, block, part, parts;
+  bool tf32;
   Options options;
 
-  Problem(const Array& router, const Array& gate, int64_t hidden_rows, int64_t product_bytes)
+  Problem(const Array& router, const Array& gate, int64_t hidden_rows, const ErcProducts& how)
       : experts(router.shape()[0]),
         width(router.shape()[1]),
         hidden(hidden_rows),
         rows(gate.shape()[1]),
+        tf32(how.tf32),
         options(router.options()) {
-    const int64_t row = std::max<int64_t>(experts * size_of(options.dtype), 1), fitting = product_bytes / row / hidden;
+    const int64_t row = std::max<int64_t>(experts * size_of(options.dtype), 1), fitting = how.bytes / row / hidden;
     block = std::clamp<int64_t>(fitting > cpu_parts ? fitting / cpu_parts * cpu_parts : fitting, 1, experts);
-    part = std::clamp<int64_t>(product_bytes / row, 1, hidden);
-    const int64_t fitting_parts = product_bytes / std::max<int64_t>(row * width, 1);
+    part = std::clamp<int64_t>(how.bytes / row, 1, hidden);
+    const int64_t fitting_parts = how.bytes / std::max<int64_t>(row * width, 1);
     parts = std::min(block, options.device.is_cpu() ? cpu_parts : std::max(cpu_parts, fitting_parts));
   }
   bool fits() const { return block == experts && part == hidden; }
@@ -92,6 +94,7 @@ void products(const Problem& p, const Piece& piece, const Array& proxies, const 
   gemm(p.options.device, {.dtype = p.options.dtype,
                           .out_dtype = p.options.dtype,
                           .transpose_b = true,
+                          .tf32 = p.tf32,
                           .m = p.experts,
                           .n = piece.hidden,
                           .k = p.width,
@@ -133,6 +136,7 @@ void gate_gradient(const Problem& p, const Piece& piece, const Saved& s, const A
                           .out_dtype = p.options.dtype,
                           .transpose_a = true,
                           .accumulate = dgate.accumulate,
+                          .tf32 = p.tf32,
                           .m = piece.hidden,
                           .n = p.width,
                           .k = p.experts,
@@ -156,6 +160,7 @@ void proxy_gradient(const Problem& p, const Piece& piece, const Saved& s, const 
     gemm(p.options.device, {.dtype = p.options.dtype,
                             .out_dtype = p.options.dtype,
                             .accumulate = piece.expert + piece.row + first > 0,
+                            .tf32 = p.tf32,
                             .m = p.experts,
                             .n = p.width,
                             .k = piece.hidden,
@@ -235,20 +240,20 @@ Array erc_noise(const Array& router, RandomKey key) {
   return delta;
 }
 
-Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const Array& delta, int64_t product_bytes) {
+Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const Array& delta, const ErcProducts& how) {
   check_inputs(router, gate, hidden, delta);
-  const Problem problem(router, gate, hidden, product_bytes);
+  const Problem problem(router, gate, hidden, how);
   const Array matrix = Array::empty({problem.experts, problem.experts}, router.options());
   fill_matrix(problem, delta.defined() ? multiplied(router, delta) : router, gate, matrix);
   return matrix;
 }
 
 Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const Array& delta, double alpha,
-                int64_t product_bytes) {
+                const ErcProducts& how) {
   const OpRange range("erc_loss");
   check_inputs(router.value(), gate.value(), hidden, delta);
   check(alpha >= 0, "erc_loss: alpha must not be negative, got {}", alpha);
-  const Problem problem(router.value(), gate.value(), hidden, product_bytes);
+  const Problem problem(router.value(), gate.value(), hidden, how);
   const int64_t n = problem.experts;
   Saved saved{delta.defined() ? multiplied(router.value(), delta) : router.value(),
               gate.value(),

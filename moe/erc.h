@@ -16,23 +16,26 @@ Array erc_bound(const Array& router);
 // erc_bound(router); a constant in the loss, the same for the same key.
 Array erc_noise(const Array& router, RandomKey key);
 
-// How many bytes of products R~[i] W_g^j the loss holds at once.
-inline constexpr int64_t erc_product_bytes = int64_t{64} << 20;
+// How the products R~[i] W_g^j are computed.
+struct ErcProducts {
+  int64_t bytes = int64_t{64} << 20;  // held at once, at most
+  bool tf32 = false;                  // f32 on a GPU: on tensor cores, of factors that keep 10 bits of their mantissas
+};
 
 // M[i, j] = |(R[i] * delta[i]) W_g^j|, [experts, experts]. gate [experts, rows, width], of whose rows the first
 // `hidden` are the gate projection W_g (before SiLU); for experts without a gate, hidden = rows. delta undefined: no
 // noise. No gradient. f32 or f64.
 Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const Array& delta = {},
-                 int64_t product_bytes = erc_product_bytes);
+                 const ErcProducts& how = {});
 
 // Eq. 3: 1/n^2 sum over i and j != i of max(M[i,j] - alpha M[i,i], 0) + max(M[j,i] - alpha M[i,i], 0) -> scalar.
 // Gradients flow to router (through the product with the constant delta) and to the gate projection; alpha M[i,i] is
-// not detached; a hinge at equality and a norm at 0 have gradient 0. Holds at most `product_bytes` of products whatever
+// not detached; a hinge at equality and a norm at 0 have gradient 0. Holds at most `how.bytes` of products whatever
 // the sizes (on a GPU as much again for sums), and computes those that don't fit again in the backward pass; the cost
 // doesn't depend on the number of tokens. n = 1: 0. Throws std::invalid_argument for alpha < 0, a router that works in
 // a projected space (its rows are not of the experts' width), and shapes that don't fit.
 Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const Array& delta, double alpha,
-                int64_t product_bytes = erc_product_bytes);
+                const ErcProducts& how = {});
 
 // How many of the 2 n (n - 1) constraints of M are violated: M[i,j] > alpha M[i,i] or M[j,i] > alpha M[i,i], j != i.
 int64_t erc_violations(const Array& matrix, double alpha);

@@ -32,10 +32,10 @@ double residual_gain(const LanguageModelOptions& options) {
   return 1 / std::sqrt(2 * static_cast<double>(options.layers));
 }
 
-// What losses see of a layer's output, where it is there.
-std::vector<Tensor*> seen_by_losses(MoeOutput& output) {
+// What losses see of a routing, where it is there.
+std::vector<Tensor*> seen_by_losses(Routing& routing) {
   std::vector<Tensor*> seen;
-  for (Tensor* tensor : {&output.routing.scores, &output.routing.noisy_scores, &output.routing.deviation, &output.erc})
+  for (Tensor* tensor : {&routing.scores, &routing.noisy_scores, &routing.deviation})
     if (tensor->defined()) seen.push_back(tensor);
   return seen;
 }
@@ -43,22 +43,22 @@ std::vector<Tensor*> seen_by_losses(MoeOutput& output) {
 // The block without keeping what its backward pass needs: it runs again then. The routing is taken from the first run,
 // but what losses see are outputs, so that their gradients reach the block.
 Block::Output recomputed(const Block& block, const Tensor& x, const nn::Context& context) {
-  const auto first = std::make_shared<std::optional<MoeOutput>>();
+  const auto first = std::make_shared<std::optional<Routing>>();
   const auto segment = [&block, context, first](std::span<const Tensor> inputs) {
     Block::Output output = block({inputs[0], {}}, context);
     std::vector<Tensor> results{output.residual.sum()};
-    if (output.moe) {
-      for (const Tensor* tensor : seen_by_losses(*output.moe)) results.push_back(*tensor);
-      if (!*first) *first = MoeOutput{{}, output.moe->routing, output.moe->erc};
+    if (output.routing) {
+      for (const Tensor* tensor : seen_by_losses(*output.routing)) results.push_back(*tensor);
+      if (!*first) *first = output.routing;
     }
     return results;
   };
   const std::vector<Tensor> results = recompute(segment, {x});
   if (!*first) return {{results[0], {}}, {}};
-  MoeOutput moe = **first;
+  Routing routing = **first;
   size_t next = 1;
-  for (Tensor* tensor : seen_by_losses(moe)) *tensor = results[next++];
-  return {{results[0], {}}, std::move(moe)};
+  for (Tensor* tensor : seen_by_losses(routing)) *tensor = results[next++];
+  return {{results[0], {}}, std::move(routing)};
 }
 
 // The sum of the residual connection, and its norm.
@@ -96,9 +96,9 @@ Block::Output Block::operator()(Residual residual, const nn::Context& context, n
   Tensor mixed = attention_dropout(attention(attended, context, cache), context);
   const auto [sum, input] = feed_forward_norm(x, std::move(mixed), context);
   if (dense) return {{sum, feed_forward_dropout((*dense)(input, context), context)}, {}};
-  MoeOutput output = (*moe)(reshape(input, {-1, input.dim(2)}), context);
+  MoeOutput output = moe->route(reshape(input, {-1, input.dim(2)}), context);
   const Tensor y = feed_forward_dropout(reshape(std::exchange(output.y, {}), input.shape()), context);
-  return {{sum, y}, std::move(output)};
+  return {{sum, y}, std::move(output.routing)};
 }
 
 LanguageModel::LanguageModel(const LanguageModelOptions& wanted, uint64_t seed, Device device)
@@ -125,13 +125,14 @@ LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Cont
   Residual residual{embedding(tokens, context), {}};
   for (size_t i = 0; i < blocks.size(); ++i) {
     const nn::Context at = context.at_layer(static_cast<int64_t>(i));
+    // Before the block: its backward then runs after the experts', and adds to their gradient in place.
+    if (blocks[i].moe)
+      if (Tensor erc = blocks[i].moe->erc(at); erc.defined()) hidden.erc.push_back(std::move(erc));
     Block::Output output = options.recompute && caches == nullptr
                                ? recomputed(blocks[i], residual.sum(), at)
                                : blocks[i](std::move(residual), at, caches ? &(*caches)[i] : nullptr);
     residual = std::move(output.residual);
-    if (!output.moe) continue;
-    hidden.routings.push_back(output.moe->routing);
-    if (output.moe->erc.defined()) hidden.erc.push_back(output.moe->erc);
+    if (output.routing) hidden.routings.push_back(std::move(*output.routing));
   }
   hidden.x = normed(norm, std::move(residual), context).y;
   return hidden;

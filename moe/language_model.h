@@ -63,7 +63,7 @@ struct Block {
   Block(const LanguageModelOptions& options, bool is_moe, nn::Initializer& init);
   struct Output {
     Residual residual;
-    std::optional<MoeOutput> moe;
+    std::optional<Routing> routing;  // of an MoE layer, whose ERC loss LanguageModel computes beside the block
   };
   Output operator()(Residual residual, const nn::Context& context, nn::KeyValueCache* cache = nullptr) const;
   static void visit(auto& self, auto&& f) {

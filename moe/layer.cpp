@@ -19,17 +19,24 @@ Tensor MoeLayer::erc(const nn::Context& context) const {
   if (!options.erc || !context.training || context.micro_batch != 0) return {};
   const Dtype dtype = router.weight.value().dtype();
   const Array delta = erc_noise(router.weight.value(), context.key(nn::Purpose::erc_proxy, false));
-  return erc_loss(router.weight.as(dtype), experts.gate_up.as(dtype), experts.hidden, delta, options.erc_alpha);
+  return erc_loss(router.weight.as(dtype), experts.gate_up.as(dtype), experts.hidden, delta, options.erc_alpha,
+                  {.tf32 = context.dtype == Dtype::bf16});
 }
 
 MoeOutput MoeLayer::operator()(const Tensor& x, const nn::Context& context) const {
   // ERC first: its backward then runs after the experts', and adds to their gradient in place.
-  const Tensor coupling_loss = erc(context);
+  Tensor coupling_loss = erc(context);
+  MoeOutput output = route(x, context);
+  output.erc = std::move(coupling_loss);
+  return output;
+}
+
+MoeOutput MoeLayer::route(const Tensor& x, const nn::Context& context) const {
   const NoiseOptions& noise = options.router.noise;
   const bool jitters = context.training && noise.kind == NoiseKind::jitter_shared;
   const Tensor input = jitters ? bounded_noise(x, noise.scale, router_noise_key(context)) : x;
   const Routing routing = router(input, context);
-  return {experts.combined(input, routing, context), routing, coupling_loss};
+  return {experts.combined(input, routing, context), routing, {}};
 }
 
 Array MoeLayer::coupling() const {

@@ -29,15 +29,17 @@ struct MoeLayer {
 
   // Throws std::invalid_argument for impossible options, or ERC with a router in a projected space.
   MoeLayer(int64_t width, const MoeOptions& wanted, nn::Initializer& init, double output_gain = 1);
-  // x [tokens, width]. The ERC loss is computed in training, in the first micro-batch of an optimizer step only: its
-  // cost and its weight don't grow with accumulation.
+  // x [tokens, width] through router and experts, and the ERC loss: route() and erc() in one.
   MoeOutput operator()(const Tensor& x, const nn::Context& context) const;
+  // The same without the ERC loss, which no token has a part in: what runs again in the backward pass leaves it out.
+  MoeOutput route(const Tensor& x, const nn::Context& context) const;
+  // The ERC loss of the parameters, in their dtype; where the context computes in bf16, a GPU multiplies in TF32.
+  // Undefined but in training, in the first micro-batch of an optimizer step: its cost and its weight don't grow with
+  // accumulation.
+  Tensor erc(const nn::Context& context) const;
   // M [experts, experts] without noise: how strongly router row i excites expert j.
   Array coupling() const;
   static void visit(auto& self, auto&& f) { f("router", self.router), f("experts", self.experts); }
-
- private:
-  Tensor erc(const nn::Context& context) const;
 };
 
 }  // namespace moxie::moe

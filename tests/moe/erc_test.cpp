@@ -17,9 +17,9 @@ struct Result {
 };
 
 Result run(const Array& router, const Array& gate, int64_t hidden, const Array& delta, double alpha,
-           int64_t product_bytes = erc_product_bytes) {
+           const ErcProducts& how = {}) {
   const Tensor r = leaf(router), w = leaf(gate);
-  const Tensor loss = erc_loss(r, w, hidden, delta, alpha, product_bytes);
+  const Tensor loss = erc_loss(r, w, hidden, delta, alpha, how);
   loss.backward();
   return {loss.item(), r.grad(), w.grad()};
 }
@@ -123,7 +123,7 @@ DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
     INFO(bytes);
     reset_peak_memory();
     const int64_t before = memory_of(current_device()).live_bytes;
-    const Result pieces = run(router, gate, 13, delta, 1, bytes);
+    const Result pieces = run(router, gate, 13, delta, 1, {.bytes = bytes});
     const int64_t held = memory_of(current_device()).peak_bytes - before;
     if (bytes == 1) least = held;
     const int64_t partial_sums = current_device().is_cpu() ? 0 : bytes;         // a GPU keeps more of them at once
@@ -131,7 +131,8 @@ DEVICE_TEST_CASE("the ERC loss in little memory equals the loss in one piece") {
     CHECK(std::abs(pieces.loss - whole.loss) <= 1e-12 * whole.loss);
     CHECK(difference(pieces.drouter, whole.drouter) < 1e-12);
     CHECK(difference(pieces.dgate, whole.dgate) < 1e-12);
-    CHECK(difference(erc_matrix(router, gate, 13, delta, bytes), erc_matrix(router, gate, 13, delta)) < 1e-14);
+    CHECK(difference(erc_matrix(router, gate, 13, delta, {.bytes = bytes}), erc_matrix(router, gate, 13, delta)) <
+          1e-14);
   }
   poison_new_memory(false);
 }
@@ -257,6 +258,17 @@ DEVICE_TEST_CASE("the ERC loss by hand") {
   CHECK(erc_violations(erc_matrix(router, gate, 1), 0) == 4);
 }
 
+DEVICE_TEST_CASE("the ERC loss in TF32 is near f32 on a GPU, and f32 elsewhere") {
+  const Array router = random({16, 64}, 1, 0.1, Dtype::f32), gate = random({16, 128, 64}, 2, 0.1, Dtype::f32);
+  const Array delta = erc_noise(router, {.seed = 1});
+  const double alpha = 0.3;  // no hinge near its corner
+  const Result exact = run(router, gate, 64, delta, alpha), fast = run(router, gate, 64, delta, alpha, {.tf32 = true});
+  const double allowed = current_device().is_cpu() ? 0 : 5e-3;
+  CHECK(std::abs(fast.loss - exact.loss) <= allowed * exact.loss);
+  CHECK(difference(fast.drouter, exact.drouter) <= allowed);
+  CHECK(difference(fast.dgate, exact.dgate) <= allowed);
+}
+
 DEVICE_TEST_CASE("the ERC loss gives the same bits for one, two and three threads") {
   const Array router = random({16, 64}, 1, 0.1, Dtype::f32), gate = random({16, 128, 64}, 2, 0.1, Dtype::f32);
   const Array delta = erc_noise(router, {.seed = 1});
@@ -265,7 +277,7 @@ DEVICE_TEST_CASE("the ERC loss gives the same bits for one, two and three thread
   for (const int count : {1, 2, 3}) {
     set_threads(count);
     results.push_back(run(router, gate, 64, delta, 1));
-    results.push_back(run(router, gate, 64, delta, 1, 100000));
+    results.push_back(run(router, gate, 64, delta, 1, {.bytes = 100000}));
   }
   set_threads(before);
   for (size_t i = 2; i < results.size(); ++i) {

@@ -191,7 +191,10 @@ DEVICE_TEST_CASE("ERC in bf16 is computed from the f32 parameters; experts witho
   const Array x = random({3, 16}, 1, 1, Dtype::f32);
   const nn::Context wide{.training = true}, narrow{.training = true, .dtype = Dtype::bf16};
   const Tensor a = layer(Tensor(x), wide).erc, b = layer(Tensor(x.to(Dtype::bf16)), narrow).erc;
-  CHECK(a.item() == b.item());
+  if (current_device().is_cpu())
+    CHECK(a.item() == b.item());
+  else
+    CHECK(a.item() == doctest::Approx(b.item()).epsilon(2e-3));  // TF32
   b.backward();
   CHECK(layer.router.weight.grad().dtype() == Dtype::f32);
   // M by hand: all 8 rows of the projection count.
