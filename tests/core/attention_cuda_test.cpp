@@ -57,13 +57,16 @@ template <class T> void run_on_gpu(AttentionCase<T>& c, bool backward) {
 
 template <class T> void compare_on_gpu(const AttentionShape& shape, double tolerance, double gradient_tolerance) {
   CAPTURE(describe(shape));
-  AttentionCase<T> c(shape), again(shape);
+  AttentionCase<T> c(shape);
   const bool backward = !shape.packed || shape.q_length == shape.k_length;
   run_on_gpu(c, backward);
-  run_on_gpu(again, backward);
-  CHECK(same_bits(c.out, again.out));
-  CHECK(same_bits(c.lse, again.lse));
-  CHECK(same_bits(c.gradients, again.gradients));
+  if (!small_only()) {
+    AttentionCase<T> again(shape);
+    run_on_gpu(again, backward);
+    CHECK(same_bits(c.out, again.out));
+    CHECK(same_bits(c.lse, again.lse));
+    CHECK(same_bits(c.gradients, again.gradients));
+  }
   const AttentionReference r = reference(c);
   CHECK(difference(c.out, r.out) <= tolerance);
   CHECK(difference(c.lse, r.lse) <= (dtype_of<T> == Dtype::f64 ? tolerance : dtype_of<T> == Dtype::f32 ? 4e-6 : 1e-4));
