@@ -21,7 +21,8 @@ float* scratch_f32(Scratch use, int64_t count);
 // Throws std::logic_error where the library below fails, std::bad_alloc without memory for scratch.
 void multiply_block(const Gemm& block);
 
-// C = op(A) op(B) with k > 0: f32 by oneDNN where it is built in, else by moxie's own kernel; f64 always by the latter.
+// C = op(A) op(B) with k > 0: f32 by oneDNN where it is built in and the product is not small, else by moxie's own
+// kernel; f64 always by the latter.
 void multiply_f32(const Gemm& block);
 // C in f32 of bf16 operands by the processor's own instructions. Does nothing and returns false where it has none, or
 // the product is too small for them to pay.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/array.h"
+#include "core/gemm_block.h"
 #include "tests/core/gemm_reference.h"
 #include "tests/device.h"
 
@@ -26,8 +27,11 @@ std::string describe(const Gemm& g) {
          std::to_string(g.n) + " k " + std::to_string(g.k) + " batch " + std::to_string(g.batch);
 }
 
-// Runs one description (pointers, leading dimensions and strides are filled in) and compares every member of the batch.
-void verify(Gemm g, int64_t padding, bool share_a = false, bool share_b = false) {
+using Multiply = void (*)(Device, const Gemm&);
+
+// Runs one description (pointers, leading dimensions and strides are filled in) and compares every member of the batch,
+// on every device, or, where `own` is given instead of gemm(), on the CPU.
+void verify(Gemm g, int64_t padding, bool share_a = false, bool share_b = false, Multiply own = nullptr) {
   CAPTURE(describe(g));
   std::mt19937 random(7);
   const int64_t rows_a = g.transpose_a ? g.k : g.m, cols_a = g.transpose_a ? g.m : g.k;
@@ -49,8 +53,9 @@ void verify(Gemm g, int64_t padding, bool share_a = false, bool share_b = false)
   const Data before = c;
   for (const Device device : testing::devices()) {
     CAPTURE(device.name());
+    if (own != nullptr && !device.is_cpu()) continue;
     c = before;
-    run_on(device, g, a, b, c, [](Device where, const Gemm& call) { gemm(where, call); });
+    run_on(device, g, a, b, c, own != nullptr ? own : gemm);
     int64_t wrong = 0, touched = 0;
     for (int64_t i = 0; i < g.batch; ++i) {
       const View old{before, i * g.stride_c, g.ldc};
@@ -115,6 +120,17 @@ TEST_CASE("gemm: shapes around the blocks") {
     verify(sized(form, 530, 1, 70), 0);
     verify(sized(form, 1, 1, 2500), 0);
   });
+}
+
+TEST_CASE("moxie's own kernel in f32, which oneDNN takes the place of where products are large") {
+  const Multiply own = [](Device, const Gemm& g) { gemm_detail::multiply_own_f32(g); };
+  for (int form = 0; form < 8; ++form) {
+    const Gemm g{.transpose_a = (form & 1) != 0, .transpose_b = (form & 2) != 0, .accumulate = (form & 4) != 0};
+    for (const int64_t m : {1, 8, 9, 15, 16, 17, 37, 96})
+      for (const int64_t n : {1, 16, 47, 48, 49, 100, 530})
+        for (const int64_t k : {1, 5, 64, 256, 259}) verify(sized(g, m, n, k), (m + n + k) % 2 * 3, false, false, own);
+    verify(sized(g, 130, 1100, 600), 1, false, false, own);
+  }
 }
 
 TEST_CASE("gemm: long k in every form") {
