@@ -4,6 +4,7 @@
 // it does is in order with what they do only where release() and acquire() say so, after whatever came before start()
 // and, for the last function it ran, before its destructor ends.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstddef>
@@ -51,10 +52,17 @@ class Fiber final {
   void finish() { switch_back(true); }
 
  private:
+  // Where one of the two stopped.
+  struct Place {
+    ucontext_t context{};
+    jmp_buf jump{};
+    bool left = false;  // by a switch, after which `jump` leads back
+  };
+  static void go(Place& from, Place& to);
   void switch_back(bool for_good);
 
   Bytes stack_;
-  ucontext_t context_{}, resumer_{};
+  Place fiber_, resumer_;
   // What AddressSanitizer wants to know of the resumer's stack.
   const void* resumer_stack_ = nullptr;
   size_t resumer_stack_bytes_ = 0;
