@@ -90,11 +90,11 @@ constexpr int64_t reuse_b_transposed = 128;
 // Below this leading dimension oneDNN reads B in place as fast as from a copy.
 constexpr int64_t wide = 512;
 
-// Whether moxie's own kernel is done before oneDNN's call has begun: after a quarter of its time at 16 x 16 x 16, level
-// at 32 x 32 x 32. It copies a B that is stored transposed, for which a few rows of A are too little.
+// Whether moxie's own kernel is done before a call of oneDNN has begun: after a quarter of its time on the average of
+// such sizes, level at 32 x 32 x 32. A single column, of which it fills up a vector with zeros, is oneDNN's.
 bool is_small(const Gemm& g) {
-  constexpr int64_t most = 32 * 32 * 32, rows_least = 8;
-  return g.m * g.n * g.k <= most && (!g.transpose_b || g.m >= rows_least);
+  constexpr int64_t most = 32;
+  return g.m <= most && g.n <= most && g.k <= most && g.n > 1;
 }
 
 // Whether the processor multiplies bf16 and oneDNN may use it; elsewhere oneDNN emulates it, several times slower than

@@ -39,11 +39,11 @@ __attribute__((noinline)) void multiply_tile(int64_t depth, const T* a, int64_t 
                                              int64_t c_row, bool add) {
   using Vector = typename simd::Simd<T>::Vector;
   using Memory = typename simd::Simd<T>::Memory;
-  constexpr int threes = (tile_rows + 2) / 3;
+  constexpr int threes = (rows + 2) / 3;
   Vector sum[rows][vectors] = {};
   // Three rows from each of these pointers: what an address can hold is a base and a register once or twice.
   const T* third[threes];
-  for (int t = 0; t < threes; ++t) third[t] = a + t * 3 * a_row;
+  for (int t = 0; t < threes; ++t) third[t] = packed ? a : a + t * 3 * a_row;
   int64_t p = 0;
   for (int part = 0; part < rows; ++part) {
     // C's rows are asked for one by one: all at once they would keep B waiting.

@@ -261,7 +261,8 @@ Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const 
               Array::empty({n, n}, router.options()),
               {},
               alpha};
-  saved.products = fill_matrix(problem, saved.proxies, saved.gate, saved.matrix);
+  const Array made = fill_matrix(problem, saved.proxies, saved.gate, saved.matrix);
+  if (how.keep) saved.products = made;
   const Array partial = Array::empty({n}, router.options()), loss = Array::empty({}, router.options());
   dispatch_statistics(router.dtype(), [&]<class T>(T) {
     for_rows(router.device(), ErcHinge<T>{saved.matrix.data<T>(), partial.data<T>(), n, T(alpha)}, n, n);

@@ -19,6 +19,7 @@ Array erc_noise(const Array& router, RandomKey key);
 // How the products R~[i] W_g^j are computed.
 struct ErcProducts {
   int64_t bytes = int64_t{64} << 20;  // held at once, at most
+  bool keep = true;                   // those that fit, from the forward to the backward pass; else they are made again
   bool tf32 = false;                  // f32 on a GPU: on tensor cores, of factors that keep 10 bits of their mantissas
 };
 
@@ -31,9 +32,9 @@ Array erc_matrix(const Array& router, const Array& gate, int64_t hidden, const A
 // Eq. 3: 1/n^2 sum over i and j != i of max(M[i,j] - alpha M[i,i], 0) + max(M[j,i] - alpha M[i,i], 0) -> scalar.
 // Gradients flow to router (through the product with the constant delta) and to the gate projection; alpha M[i,i] is
 // not detached; a hinge at equality and a norm at 0 have gradient 0. Holds at most `how.bytes` of products whatever
-// the sizes (on a GPU as much again for sums), and computes those that don't fit again in the backward pass; the cost
-// doesn't depend on the number of tokens. n = 1: 0. Throws std::invalid_argument for alpha < 0, a router that works in
-// a projected space (its rows are not of the experts' width), and shapes that don't fit.
+// the sizes (on a GPU as much again for sums), and computes those that it didn't keep again in the backward pass; the
+// cost doesn't depend on the number of tokens. n = 1: 0. Throws std::invalid_argument for alpha < 0, a router that
+// works in a projected space (its rows are not of the experts' width), and shapes that don't fit.
 Tensor erc_loss(const Tensor& router, const Tensor& gate, int64_t hidden, const Array& delta, double alpha,
                 const ErcProducts& how = {});
 

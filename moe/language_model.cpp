@@ -127,7 +127,7 @@ LanguageModel::Hidden LanguageModel::forward(const Array& tokens, const nn::Cont
     const nn::Context at = context.at_layer(static_cast<int64_t>(i));
     // Before the block: its backward then runs after the experts', and adds to their gradient in place.
     if (blocks[i].moe)
-      if (Tensor erc = blocks[i].moe->erc(at); erc.defined()) hidden.erc.push_back(std::move(erc));
+      if (Tensor erc = blocks[i].moe->erc(at, !options.recompute); erc.defined()) hidden.erc.push_back(std::move(erc));
     Block::Output output = options.recompute && caches == nullptr
                                ? recomputed(blocks[i], residual.sum(), at)
                                : blocks[i](std::move(residual), at, caches ? &(*caches)[i] : nullptr);

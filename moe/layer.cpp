@@ -15,12 +15,12 @@ MoeLayer::MoeLayer(int64_t width, const MoeOptions& wanted, nn::Initializer& ini
   check(options.erc_alpha >= 0, "MoeLayer: erc_alpha must not be negative, got {}", options.erc_alpha);
 }
 
-Tensor MoeLayer::erc(const nn::Context& context) const {
+Tensor MoeLayer::erc(const nn::Context& context, bool keep_products) const {
   if (!options.erc || !context.training || context.micro_batch != 0) return {};
   const Dtype dtype = router.weight.value().dtype();
   const Array delta = erc_noise(router.weight.value(), context.key(nn::Purpose::erc_proxy, false));
   return erc_loss(router.weight.as(dtype), experts.gate_up.as(dtype), experts.hidden, delta, options.erc_alpha,
-                  {.tf32 = context.dtype == Dtype::bf16});
+                  {.keep = keep_products, .tf32 = context.dtype == Dtype::bf16});
 }
 
 MoeOutput MoeLayer::operator()(const Tensor& x, const nn::Context& context) const {

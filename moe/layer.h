@@ -35,8 +35,8 @@ struct MoeLayer {
   MoeOutput route(const Tensor& x, const nn::Context& context) const;
   // The ERC loss of the parameters, in their dtype; where the context computes in bf16, a GPU multiplies in TF32.
   // Undefined but in training, in the first micro-batch of an optimizer step: its cost and its weight don't grow with
-  // accumulation.
-  Tensor erc(const nn::Context& context) const;
+  // accumulation. With `keep_products` its backward pass finds what it needs of up to 64 MB, else it makes that again.
+  Tensor erc(const nn::Context& context, bool keep_products = true) const;
   // M [experts, experts] without noise: how strongly router row i excites expert j.
   Array coupling() const;
   static void visit(auto& self, auto&& f) { f("router", self.router), f("experts", self.experts); }

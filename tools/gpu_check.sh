@@ -30,7 +30,7 @@ tests=(core autograd ops nn moe train cuda)
 programs=(train_lm sample_lm moe_layer autograd_tour noise_picture spiral router_geometry image_experts digits erc_by_hand
   gradcheck_your_op)
 limit=${MOXIE_CHECK_SECONDS:-200}
-: "${MOXIE_SANITIZE_TOOLS:=racecheck initcheck synccheck memcheck}"
+: "${MOXIE_SANITIZE_TOOLS:=racecheck initcheck synccheck memcheck}" "${MOXIE_SANITIZE_GROUPS:=.}"
 
 prepare() {
   local architectures=$1 library program targets=("${tests[@]/%/_test}" "${programs[@]}")
@@ -53,7 +53,7 @@ case ${1:-} in
   -h | --help) usage; exit 0 ;;
   --prepare)
     architectures=90a-real
-    if [[ ${2:-} == --architectures ]]; then architectures=$3; fi
+    if [[ ${2:-} == --architectures ]]; then architectures=${3:?gpu_check: --architectures needs a list}; fi
     prepare "$architectures"
     exit 0
     ;;
@@ -154,12 +154,12 @@ for case in "softmax*" "*rms_norm" "sum*" top_k "*cross_entropy" "matmul: m*" gr
   sanitized+=("ops-${case//[^a-z_]/}|ops_test|$case|")
 done
 # Cases that do nothing where only small ones are asked for, and what racecheck, by far the slowest, leaves out: those,
-# and sorts whose kernels core_test runs as well.
+# and two whose kernels other groups run on fewer numbers.
 nothing_small='^attention-(lengths|heads|caches|windows)$'
 slow_to_race="$nothing_small|^ops-(sort|packs)$"
 
 sanitize() {
-  local tool group name program cases without small failed=0 at_once
+  local tool group name program cases without small pid failed=0 at_once pids=()
   at_once=$(env -u OMP_NUM_THREADS nproc)  # which would count OMP_NUM_THREADS
   export OMP_NUM_THREADS=1
   for tool in $MOXIE_SANITIZE_TOOLS; do
@@ -168,15 +168,21 @@ sanitize() {
     if [[ $tool == memcheck ]]; then sanitizer+=(--report-api-errors no); fi
     for group in "${sanitized[@]}"; do
       IFS='|' read -r name program cases without <<<"$group"
-      [[ $name =~ ${MOXIE_SANITIZE_GROUPS:-} ]] || continue
+      [[ $name =~ $MOXIE_SANITIZE_GROUPS ]] || continue
       if [[ $tool == racecheck && $name =~ $slow_to_race ]]; then continue; fi
       small=1
       if [[ $name =~ $nothing_small ]]; then small=0; fi
-      while (($(jobs -rp | wc -l) >= at_once)); do wait -n || failed=1; done
-      MOXIE_TEST_SMALL=$small run "sanitize-$tool-$name" "${sanitizer[@]}" "$tree/bin/$program" -tc="$cases" ${without:+-tce="$without"} &
+      while (($(jobs -rp | wc -l) >= at_once)); do sleep 0.1; done
+      MOXIE_TEST_SMALL=$small run "sanitize-$tool-$name" "${sanitizer[@]}" "$tree/bin/$program" -tc="$cases" \
+        ${without:+-tce="$without"} &
+      pids+=($!)
     done
   done
-  while (($(jobs -rp | wc -l) > 0)); do wait -n || failed=1; done
+  if ((${#pids[@]} == 0)); then
+    echo "no group of tests for '$MOXIE_SANITIZE_GROUPS' and $MOXIE_SANITIZE_TOOLS"
+    return 1
+  fi
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
   return "$failed"
 }
 

@@ -80,11 +80,18 @@ template <class T, int count> struct PackedCombine {
   }
 };
 
-// moe::CombineBackward of `count` rows: the token's row is read once for all of them.
+// moe::CombineBackward, `count` rows at a time: the token's row is read once for them.
 template <class T, int count> struct PackedCombineBackward {
   moe::CombineBackward<T> kernel;
 
   MOXIE_DEVICE void operator()(int64_t token) const {
+    MOXIE_DO_NOT_UNROLL
+    for (int64_t j = 0; j < kernel.top_k; j += count) assignments(token, token * kernel.top_k + j);
+  }
+
+ private:
+  // Assignments [begin, begin + count), all of the token.
+  MOXIE_DEVICE void assignments(int64_t token, int64_t begin) const {
     constexpr int pack = pack_size<T>, together = (packs_under_way + count) / (count + 1);
     constexpr int64_t step = int64_t{warp_size} * pack;
     const int64_t n = kernel.cols;
@@ -94,8 +101,8 @@ template <class T, int count> struct PackedCombineBackward {
     float weight[count], dot[count] = {};
     MOXIE_UNROLL
     for (int j = 0; j < count; ++j) {
-      place[j] = kernel.slot[token * count + j] * n;
-      weight[j] = wants_rows ? kernel.weights[token * count + j] : 0.0f;
+      place[j] = kernel.slot[begin + j] * n;
+      weight[j] = wants_rows ? kernel.weights[begin + j] : 0.0f;
     }
     MOXIE_DO_NOT_UNROLL
     for (int64_t first = int64_t{lane_index()} * pack; first < n; first += together * step) {
@@ -129,7 +136,7 @@ template <class T, int count> struct PackedCombineBackward {
     MOXIE_UNROLL
     for (int j = 0; j < count; ++j) {
       const float total = warp_total(dot[j]);
-      if (lane_index() == 0) kernel.dweights[token * count + j] = total;
+      if (lane_index() == 0) kernel.dweights[begin + j] = total;
     }
   }
 };
@@ -151,8 +158,9 @@ template <class T, class F> bool with_packed(const moe::Combine<T>& kernel, F f)
   return is_packed<T>(kernel.cols, kernel.rows, kernel.y) && with_count<PackedCombine, T>(kernel, f);
 }
 template <class T, class F> bool with_packed(const moe::CombineBackward<T>& kernel, F f) {
-  return is_packed<T>(kernel.cols, kernel.rows, kernel.dy, kernel.drows) &&
-         with_count<PackedCombineBackward, T>(kernel, f);
+  if (!is_packed<T>(kernel.cols, kernel.rows, kernel.dy, kernel.drows)) return false;
+  if (!with_count<PackedCombineBackward, T>(kernel, f)) f(PackedCombineBackward<T, 1>{kernel});
+  return true;
 }
 template <class T, class F> bool with_packed(const GatherRows<T>& kernel, F f) {
   if (!is_packed<T>(kernel.cols, kernel.x, kernel.y)) return false;

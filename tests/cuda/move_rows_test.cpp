@@ -57,6 +57,15 @@ template <class T> void check_combine(int64_t tokens, int64_t top_k, int64_t col
       run_packed(moe::Combine<T>{rows.data, weight, slot.data, made.data, cols, top_k, accumulate}, tokens);
       check_equal(made, wanted, tokens * cols, "element");
     }
+}
+
+template <class T> void check_combine_backward(int64_t tokens, int64_t top_k, int64_t cols) {
+  CAPTURE(top_k);
+  CAPTURE(cols);
+  const int64_t slot_count = tokens * top_k;
+  const Buffer<T> rows = random_numbers<T>(slot_count * cols);
+  const Buffer<float> weights = random_numbers<float>(slot_count);
+  const Buffer<int32_t> slot = slots(slot_count);
   const Buffer<T> dy = random_numbers<T>(tokens * cols), made_rows(slot_count * cols), wanted_rows(slot_count * cols);
   const Buffer<float> made_weights(slot_count), wanted_weights(slot_count);
   for (const bool wants_rows : {false, true})
@@ -99,6 +108,12 @@ TEST_CASE("tuned combine: a warp to a token, every number of rows that has a for
       check_combine<float>(5, top_k, cols);
     }
   check_combine<float>(3, 2, 12);
+  for (const int64_t top_k : {1, 2, 3, 4, 5, 6, 8, 10})
+    for (const int64_t cols : {8, 264, 2056, 4096}) {
+      check_combine_backward<bf16>(5, top_k, cols);
+      check_combine_backward<float>(5, top_k, cols);
+    }
+  check_combine_backward<float>(3, 2, 12);
   const auto none = [](const auto&) {};
   const Buffer<bf16> buffer(64);
   const moe::Combine<bf16> five{buffer.data, nullptr, nullptr, buffer.data, 8, 5, false},

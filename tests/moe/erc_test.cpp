@@ -2,6 +2,8 @@
 // The ERC loss against the paper's pseudocode in PyTorch, against plain loops, and against differences.
 #include "moe/erc.h"
 
+#include <array>
+
 #include "core/storage.h"
 #include "moe/layer.h"
 #include "tests/moe/support.h"
@@ -256,6 +258,25 @@ DEVICE_TEST_CASE("the ERC loss by hand") {
   // alpha = 0: all of M's other entries, twice
   CHECK(run(router, gate, 1, {}, 0).loss == doctest::Approx(2 * (1 + 2) / 4.0));
   CHECK(erc_violations(erc_matrix(router, gate, 1), 0) == 4);
+}
+
+DEVICE_TEST_CASE("products of the ERC loss that aren't kept are made again: the same bits, and no memory in between") {
+  const int64_t n = 16, hidden = 64;
+  const Array router = random({n, 32}, 1), gate = random({n, hidden, 32}, 2), delta = erc_noise(router, {.seed = 1});
+  std::array<int64_t, 2> held{};
+  std::array<Result, 2> results;
+  for (const bool keep : {false, true}) {
+    const Tensor r = leaf(router), w = leaf(gate);
+    const int64_t before = memory_of(current_device()).live_bytes;
+    const Tensor loss = erc_loss(r, w, hidden, delta, 1, {.keep = keep});
+    held[keep] = memory_of(current_device()).live_bytes - before;
+    loss.backward();
+    results[keep] = {loss.item(), r.grad(), w.grad()};
+  }
+  CHECK(held[true] - held[false] == n * n * hidden * 8);
+  CHECK(results[true].loss == results[false].loss);
+  CHECK(same_bits(results[true].drouter, results[false].drouter));
+  CHECK(same_bits(results[true].dgate, results[false].dgate));
 }
 
 DEVICE_TEST_CASE("the ERC loss in TF32 is near f32 on a GPU, and f32 elsewhere") {
