@@ -95,6 +95,8 @@ def main():
         for mutant in generate(sources)[2]:
             print(f"{mutant.path}:{mutant.line}: {mutant.kind}: {mutant.change}: {mutant.key}")
         return 0
+    if arguments.only and not any(arguments.only in f"{m.path} {m.name}" for m in generate(sources)[2]):
+        parser.error(f"no mutant's path and function contain '{arguments.only}'; --list prints them")
     reasons = read_equivalent(root / "tools/mutants_equivalent.txt")
     copy = folder / "source"
     regions, mutants, uncompiled = build_until_it_compiles(root, repository, sources, copy, arguments.jobs)
