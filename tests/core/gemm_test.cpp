@@ -123,13 +123,15 @@ TEST_CASE("gemm: shapes around the blocks") {
 }
 
 TEST_CASE("moxie's own kernel in f32, which oneDNN takes the place of where products are large") {
+  if (testing::only_races) return;  // it runs on one thread
   const Multiply own = [](Device, const Gemm& g) { gemm_detail::multiply_own_f32(g); };
   for (int form = 0; form < 8; ++form) {
     const Gemm g{.transpose_a = (form & 1) != 0, .transpose_b = (form & 2) != 0, .accumulate = (form & 4) != 0};
-    for (const int64_t m : {1, 8, 9, 15, 16, 17, 37, 96})
-      for (const int64_t n : {1, 16, 47, 48, 49, 100, 530})
-        for (const int64_t k : {1, 5, 64, 256, 259}) verify(sized(g, m, n, k), (m + n + k) % 2 * 3, false, false, own);
-    verify(sized(g, 130, 1100, 600), 1, false, false, own);
+    for (const int64_t m : {1, 8, 10, 11, 12, 13, 14, 15, 37})
+      for (const int64_t n : {1, 16, 47, 48, 49, 100})
+        for (const int64_t k : {1, 5, 256, 259}) verify(sized(g, m, n, k), (m + n + k) % 2 * 3, false, false, own);
+    verify(sized(g, 96, 530, 259), 0, false, false, own);
+    verify(sized(g, 130, 1100, 300), 1, false, false, own);
   }
 }
 
