@@ -9,6 +9,7 @@
 
 namespace moxie::attention_cpu {
 
+using simd::round_up;
 using simd::Simd;
 using simd::transpose;
 
@@ -21,8 +22,6 @@ inline constexpr int tile_vectors = 2;
 
 // How many queries one column of tiles holds: they lie along the lanes of tile_vectors vectors.
 template <class C> inline constexpr int64_t tile_columns = tile_vectors* Simd<C>::lanes;
-
-constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // c[r, j] (+)= sum over s of a[r * a_row + s * a_step] * b[s * b_step + j], for r < rows, s < steps and all j of
 // `Vectors` vectors.

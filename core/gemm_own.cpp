@@ -11,6 +11,8 @@
 namespace moxie::gemm_detail {
 namespace {
 
+using simd::round_up;
+
 // A tile of C: as many rows and vectors of columns as leave registers for a row of B and a number of A.
 #if defined(__AVX512F__)
 constexpr int tile_rows = 8, tile_vectors = 3;
@@ -21,16 +23,14 @@ constexpr int tile_rows = 4, tile_vectors = 2;
 #endif
 
 template <class T> constexpr int lanes = simd::Simd<T>::lanes;
-template <class T> constexpr int tile_cols = tile_vectors* lanes<T>;
+template <class T> constexpr int tile_cols = tile_vectors* simd::Simd<T>::lanes;
 // Columns of B that are packed at a time, block_depth deep: half of an L2 of 1 MiB.
-template <class T> constexpr int64_t block_cols = (2048 / sizeof(T) + tile_cols<T> - 1) / tile_cols<T>* tile_cols<T>;
+template <class T> constexpr int64_t block_cols = round_up(2048 / sizeof(T), tile_cols<T>);
 // Slabs of a transposed A that are packed together: what a cache line has numbers for.
 template <class T>
 constexpr int64_t slabs_packed = std::max<int64_t>(1, 64 / (tile_rows * static_cast<int64_t>(sizeof(T))));
 // So few rows of A don't pay for a copy of B.
 constexpr int64_t few_rows = 2 * tile_rows;
-
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // c [rows, vectors] (+)= a b. Rows of b are b_row apart. In a packed a the numbers of a product lie side by side, and
 // those of the next tile_rows further; else its rows are a_row apart.
@@ -113,15 +113,15 @@ template <class T, bool packed> void multiply_slabs(const Gemm& g, T* panels, T*
     if (packed && i % group == 0) pack_slabs(a + i, g.lda, g.k, g.m - i, slabs);
     const T* left = packed ? slabs + i % group * g.k : a + i * g.lda;
     for (int64_t j = 0; j < g.n; j += tile_cols<T>) {
-      const int64_t cols = std::min<int64_t>(tile_cols<T>, g.n - j), vectors = (cols + lanes<T> - 1) / lanes<T>;
-      const bool whole = cols == vectors * lanes<T>, in_place = whole && !g.transpose_b && g.m <= few_rows;
+      const int64_t cols = std::min<int64_t>(tile_cols<T>, g.n - j), width = round_up(cols, lanes<T>);
+      const bool whole = cols == width, in_place = whole && !g.transpose_b && g.m <= few_rows;
       const T* from = g.transpose_b ? b + j * g.ldb : b + j;
       T* panel = panels + j * g.k;
       if (i == 0 && !in_place) pack_panel(g.transpose_b, from, g.ldb, g.k, cols, panel);
       const T* right = in_place ? from : panel;
-      const int64_t right_row = in_place ? g.ldb : vectors * lanes<T>;
+      const int64_t right_row = in_place ? g.ldb : width;
       T* out = c + i * g.ldc + j;
-      const auto tile = Tiles<T, packed>::of(rows, vectors);
+      const auto tile = Tiles<T, packed>::of(rows, width / lanes<T>);
       if (whole) {
         tile(g.k, left, g.lda, right, right_row, out, g.ldc, g.accumulate);
         continue;

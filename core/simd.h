@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Internal: vectors of the processor's own width, and the transpose of a matrix by them.
+// Internal: vectors of the processor's own width, sizes in whole ones, and the transpose of a matrix by them.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -13,6 +13,9 @@ inline constexpr int vector_bytes = 32;
 #else
 inline constexpr int vector_bytes = 16;
 #endif
+
+// The smallest multiple that holds `value`.
+constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 template <class C> struct Simd {
   static constexpr int lanes = vector_bytes / static_cast<int>(sizeof(C));

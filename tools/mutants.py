@@ -91,11 +91,12 @@ def main():
     started = time.monotonic()
     repository = Repository(root)
     sources = {str(path): repository.text(path) for path in repository.files if is_source(str(path))}
+    found = generate(sources)[2]
     if arguments.list:
-        for mutant in generate(sources)[2]:
+        for mutant in found:
             print(f"{mutant.path}:{mutant.line}: {mutant.kind}: {mutant.change}: {mutant.key}")
         return 0
-    if arguments.only and not any(arguments.only in f"{m.path} {m.name}" for m in generate(sources)[2]):
+    if arguments.only and not any(arguments.only in f"{m.path} {m.name}" for m in found):
         parser.error(f"no mutant's path and function contain '{arguments.only}'; --list prints them")
     reasons = read_equivalent(root / "tools/mutants_equivalent.txt")
     copy = folder / "source"
