@@ -32,10 +32,20 @@ void check_problem(const Attention& p, const char* op) {
   check(p.window == 0 || p.causal, "{}: a window of {} keys needs causal = true", op, p.window);
   check(p.softcap >= 0 && std::isfinite(p.softcap), "{}: softcap must be 0 or positive and finite, got {}", op,
         p.softcap);
+  check((p.cosine == nullptr) == (p.sine == nullptr), "{}: cosine and sine go together", op);
+  check(p.cosine == nullptr || (p.head_dim % 2 == 0 && p.q_length <= p.k_length),
+        "{}: rope needs an even head_dim and a key for each query's place, got head_dim {}, {} queries and {} keys", op,
+        p.head_dim, p.q_length, p.k_length);
   check(p.mask_batch_stride >= 0 && p.mask_head_stride >= 0 && p.mask_stride >= 0,
         "{}: strides of the mask must not be negative, got batch {}, head {}, query {}", op, p.mask_batch_stride,
         p.mask_head_stride, p.mask_stride);
 }
+
+#ifdef MOXIE_CUDA
+void check_not_turned(const Attention& p, const char* op) {
+  check(p.cosine == nullptr, "{}: turns queries and keys on the CPU alone; on a GPU call rope before", op);
+}
+#endif
 
 // Calls f with a value of the problem's element type.
 template <class F> void with_type(Dtype dtype, F f) {
@@ -52,10 +62,12 @@ void attention(Device device, const Attention& p) {
   if (device.is_cpu()) {
     return with_type(p.dtype, [&](auto type) {
       using T = decltype(type);
-      p.q_length <= attention_cpu::decode_queries ? attention_cpu::decode<T>(p) : attention_cpu::forward<T>(p);
+      const bool few = p.q_length <= attention_cpu::decode_queries && p.cosine == nullptr;
+      few ? attention_cpu::decode<T>(p) : attention_cpu::forward<T>(p);
     });
   }
 #ifdef MOXIE_CUDA
+  check_not_turned(p, "attention");
   cuda::attention(device.index, p);
 #else
   throw_built_without_cuda();
@@ -72,6 +84,7 @@ void attention_backward(Device device, const AttentionBackward& p) {
     return with_type(p.forward.dtype, [&](auto type) { attention_cpu::backward<decltype(type)>(p); });
   }
 #ifdef MOXIE_CUDA
+  check_not_turned(p.forward, "attention_backward");
   cuda::attention_backward(device.index, p);
 #else
   throw_built_without_cuda();

@@ -37,6 +37,11 @@ struct Attention {
   // b * mask_batch_stride + h * mask_head_stride + t * mask_stride + s; a stride of 0 repeats.
   const uint8_t* mask = nullptr;
   int64_t mask_batch_stride = 0, mask_head_stride = 0, mask_stride = 0;
+  // null: none; [k_length, head_dim / 2] in the type of lse: key s is turned on its way in by rope's angles of row s
+  // (core/kernels/attention/rope.h), query t by those of key t + k_length - q_length, and their gradients back. On the
+  // CPU alone.
+  const void* cosine = nullptr;
+  const void* sine = nullptr;
 };
 
 // What one call of attention_backward() reads and writes; out and lse of `forward` hold what attention() wrote.
@@ -57,10 +62,10 @@ struct AttentionBackward {
 void attention(Device device, const Attention& problem);
 
 // Writes (does not add to) dq, dk and dv; a query that sees no key contributes nothing.
-// On the CPU each thread works in about 40 KiB and 1.8 KiB * head_dim for f32, and one task is one key/value head of
-// one batch element; bf16, and a head_dim that is no multiple of the vector width, take k_length * head_dim * 2 sums
-// more. On CUDA it takes 8 bytes (f64: 16) for each query of each head.
-// Throws std::invalid_argument as attention() does.
+// On the CPU each thread works in about 40 KiB and 1.3 KiB * head_dim for f32, and one task is one key/value head of
+// one batch element; bf16, and a head_dim that is no multiple of the vector width, take k_length * head_dim * 4 numbers
+// more for keys, values and their sums, and with rope's angles the keys alone half of that. On CUDA it takes 8 bytes
+// (f64: 16) for each query of each head. Throws std::invalid_argument as attention() does.
 void attention_backward(Device device, const AttentionBackward& problem);
 
 #ifdef MOXIE_CUDA

@@ -25,8 +25,6 @@ template <class C> struct QueryBlock {
   C* dot;     // [query_block], rowsum(dout * out)
   C* p;       // [key_block, query_block]
   C* ds;      // [key_block, query_block]
-  C* k_rows;  // [key_block, padded]
-  C* v_rows;  // [key_block, padded]
 };
 
 // A block of keys and values, and where their gradients are summed.
@@ -142,7 +140,7 @@ void attend_backward(const QueryBlock<C>& b, const KeyBlock<C>& block, const Vis
 // Loads the queries, their outputs' gradients and statistics.
 template <class T, class C>
 void load_queries(const AttentionBackward& problem, int64_t batch, int64_t h, int64_t first, int64_t queries,
-                  const QueryBlock<C>& b, int64_t padded) {
+                  const QueryBlock<C>& b, int64_t padded, const Turn<C>& turn) {
   const Attention& p = problem.forward;
   const int64_t d = p.head_dim;
   const T* q = static_cast<const T*>(p.q) + batch * p.q_batch_stride + first * p.q_stride + h * d;
@@ -150,7 +148,7 @@ void load_queries(const AttentionBackward& problem, int64_t batch, int64_t h, in
   const T* dout =
       static_cast<const T*>(problem.dout) + batch * problem.dout_batch_stride + first * problem.dout_stride + h * d;
   const C* lse = static_cast<const C*>(p.lse) + (batch * p.heads + h) * p.q_length + first;
-  copy_rows(q, p.q_stride, b.q, queries, d, padded, static_cast<C>(p.scale));
+  copy_rows(q, p.q_stride, b.q, queries, d, padded, static_cast<C>(p.scale), turn);
   copy_rows(dout, problem.dout_stride, b.dout, queries, d, padded, C{1});
   std::fill(b.q + queries * padded, b.q + query_block * padded, C{0});
   std::fill(b.dout + queries * padded, b.dout + query_block * padded, C{0});
@@ -172,14 +170,15 @@ void load_queries(const AttentionBackward& problem, int64_t batch, int64_t h, in
   std::fill_n(b.dq, query_block * padded, C{0});
 }
 
-// True where the sums over queries can be made in dk and dv themselves: the same type, and rows of whole vectors.
-template <class T> bool sums_in_place(const Attention& p) {
-  return std::is_same_v<T, Accumulator<T>> && p.head_dim % Simd<Accumulator<T>>::lanes == 0;
+// True where keys or values are read, and the sums over queries made, in their own memory: the arithmetic's type, rows
+// of whole vectors, and nothing that turns them.
+template <class T> bool in_place(const Attention& p, bool turned) {
+  return std::is_same_v<T, Accumulator<T>> && p.head_dim % Simd<Accumulator<T>>::lanes == 0 && !turned;
 }
 
 constexpr int64_t scratch_elements(int64_t head_dim, int64_t padded) {
-  return (3 * query_block + 2 * key_block) * padded + 2 * query_block * head_dim + 2 * query_block +
-         2 * key_block * query_block + 64 * 12;
+  return 3 * query_block * padded + 2 * query_block * head_dim + 2 * query_block + 2 * key_block * query_block +
+         64 * 12;
 }
 
 template <class C> QueryBlock<C> cut_query_block(C* memory, int64_t head_dim, int64_t padded) {
@@ -188,8 +187,6 @@ template <class C> QueryBlock<C> cut_query_block(C* memory, int64_t head_dim, in
   b.q = cut.take(query_block * padded);
   b.dout = cut.take(query_block * padded);
   b.dq = cut.take(query_block * padded);
-  b.k_rows = cut.take(key_block * padded);
-  b.v_rows = cut.take(key_block * padded);
   b.q_t = cut.take(head_dim * query_block);
   b.dout_t = cut.take(head_dim * query_block);
   b.lse = cut.take(query_block);
@@ -199,86 +196,71 @@ template <class C> QueryBlock<C> cut_query_block(C* memory, int64_t head_dim, in
   return b;
 }
 
-// One key/value head: its keys and values, and where their gradients are summed.
-template <class T, class C> struct Head {
-  const T* k;
-  const T* v;
-  T* dk;
-  T* dv;
-  C* dk_sums;
-  C* dv_sums;
-  int64_t dk_row, dv_row;
-  bool in_place;  // the sums are dk and dv themselves
+// The keys or the values of one head, and where their gradients are summed.
+template <class T, class C> struct Side {
+  Rows<C> rows;
+  C* sums;
+  int64_t sums_row;
+  T* gradient;
+  bool in_place;  // the sums are the gradient itself
 };
 
+// Reads keys or values of one head; `memory` holds 2 * k_length * padded elements where they are not used in place.
 template <class T, class C>
-Head<T, C> head_at(const AttentionBackward& problem, int64_t batch, int64_t kv_head, C* sums, int64_t padded) {
-  const Attention& p = problem.forward;
-  const int64_t k_at = batch * p.k_batch_stride + kv_head * p.head_dim;
-  const int64_t v_at = batch * p.v_batch_stride + kv_head * p.head_dim;
-  Head<T, C> head{static_cast<const T*>(p.k) + k_at,
-                  static_cast<const T*>(p.v) + v_at,
-                  static_cast<T*>(problem.dk) + k_at,
-                  static_cast<T*>(problem.dv) + v_at,
-                  sums,
-                  sums + p.k_length * padded,
-                  padded,
-                  padded,
-                  sums_in_place<T>(p)};
+Side<T, C> begin_side(const Attention& p, const void* rows, void* gradients, int64_t at, int64_t stride, C* memory,
+                      int64_t padded, const Turn<C>& turn) {
+  const T* from = static_cast<const T*>(rows) + at;
+  Side<T, C> side{rows_of(from, stride, memory, p.k_length, p.head_dim, padded, turn), memory + p.k_length * padded,
+                  padded, static_cast<T*>(gradients) + at, in_place<T>(p, turn.cosine != nullptr)};
   if constexpr (std::is_same_v<T, C>) {
-    if (head.in_place) {
-      head.dk_sums = head.dk;
-      head.dv_sums = head.dv;
-      head.dk_row = p.k_stride;
-      head.dv_row = p.v_stride;
-    }
+    if (side.in_place) side.sums = side.gradient, side.sums_row = stride;
   }
-  for (int64_t j = 0; j < p.k_length; ++j) {
-    std::fill_n(head.dk_sums + j * head.dk_row, padded, C{0});
-    std::fill_n(head.dv_sums + j * head.dv_row, padded, C{0});
-  }
-  return head;
+  for (int64_t j = 0; j < p.k_length; ++j) std::fill_n(side.sums + j * side.sums_row, padded, C{0});
+  return side;
 }
 
-// The block of keys from `first` on.
 template <class T, class C>
-KeyBlock<C> load_keys(const Attention& p, const Head<T, C>& head, int64_t first, int64_t keys, const QueryBlock<C>& b,
-                      int64_t padded) {
-  return {rows_of(head.k + first * p.k_stride, p.k_stride, b.k_rows, keys, p.head_dim, padded),
-          rows_of(head.v + first * p.v_stride, p.v_stride, b.v_rows, keys, p.head_dim, padded),
-          head.dk_sums + first * head.dk_row,
-          head.dv_sums + first * head.dv_row,
-          head.dk_row,
-          head.dv_row,
-          first,
-          keys};
+void end_side(const Attention& p, const Side<T, C>& side, int64_t stride, const Turn<C>& turn) {
+  if (side.in_place) return;
+  store_rows(side.sums, side.sums_row, side.gradient, stride, p.k_length, p.head_dim, C{1}, turn);
 }
 
 // All queries that read one key/value head.
 template <class T, class C>
-void head_backward(const AttentionBackward& problem, int64_t batch, int64_t kv_head, const QueryBlock<C>& b, C* sums,
+void head_backward(const AttentionBackward& problem, int64_t batch, int64_t kv_head, const QueryBlock<C>& b, C* memory,
                    int64_t padded) {
   const Attention& p = problem.forward;
   const int64_t d = p.head_dim, group = p.heads / p.kv_heads;
-  const Head<T, C> head = head_at<T, C>(problem, batch, kv_head, sums, padded);
+  const Turn<C> turn = turn_of<C>(p);
+  const Side<T, C> k = begin_side<T, C>(p, p.k, problem.dk, batch * p.k_batch_stride + kv_head * d, p.k_stride, memory,
+                                        padded, turn),
+                   v = begin_side<T, C>(p, p.v, problem.dv, batch * p.v_batch_stride + kv_head * d, p.v_stride,
+                                        k.in_place ? memory : memory + 2 * p.k_length * padded, padded, {});
   for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
     const Visibility visibility(p, batch, h);
     for (int64_t query = 0; query < p.q_length; query += query_block) {
       const int64_t queries = std::min(query_block, p.q_length - query);
-      load_queries<T>(problem, batch, h, query, queries, b, padded);
+      const Turn<C> turn_queries = turn.from(visibility.offset + query);
+      load_queries<T>(problem, batch, h, query, queries, b, padded, turn_queries);
       const int64_t visible = visibility.end_key_of(query + queries - 1);
       for (int64_t first = visibility.first_key_of(query) / key_block * key_block; first < visible;
            first += key_block) {
-        const KeyBlock<C> block = load_keys(p, head, first, std::min(key_block, visible - first), b, padded);
+        const KeyBlock<C> block{k.rows.from(first),
+                                v.rows.from(first),
+                                k.sums + first * k.sums_row,
+                                v.sums + first * v.sums_row,
+                                k.sums_row,
+                                v.sums_row,
+                                first,
+                                std::min(key_block, visible - first)};
         attend_backward(b, block, visibility, query, queries, d, static_cast<C>(p.softcap), padded);
       }
       T* dq = static_cast<T*>(problem.dq) + batch * p.q_batch_stride + query * p.q_stride + h * d;
-      store_rows(b.dq, padded, dq, p.q_stride, queries, d, static_cast<C>(p.scale));
+      store_rows(b.dq, padded, dq, p.q_stride, queries, d, static_cast<C>(p.scale), turn_queries);
     }
   }
-  if (head.in_place) return;
-  store_rows(head.dk_sums, padded, head.dk, p.k_stride, p.k_length, d, C{1});
-  store_rows(head.dv_sums, padded, head.dv, p.v_stride, p.k_length, d, C{1});
+  end_side(p, k, p.k_stride, turn);
+  end_side(p, v, p.v_stride, Turn<C>{});
 }
 
 }  // namespace
@@ -288,8 +270,8 @@ template <class T> void backward(const AttentionBackward& problem) {
   const Attention& p = problem.forward;
   const int64_t padded = round_up(p.head_dim, Simd<C>::lanes);
   const int64_t block_elements = scratch_elements(p.head_dim, padded);
-  const int64_t sums = sums_in_place<T>(p) ? 0 : 2 * p.k_length * padded;
-  const Scratch<C> scratch(round_up(block_elements, 64) + sums);
+  const int64_t copied = (in_place<T>(p, p.cosine != nullptr) ? 0 : 1) + (in_place<T>(p, false) ? 0 : 1);
+  const Scratch<C> scratch(round_up(block_elements, 64) + 2 * copied * p.k_length * padded);
   const int64_t work = p.heads * p.q_length * p.k_length * p.head_dim;
   parallel_for_uneven(p.batch * p.kv_heads, p.batch * work >= parallel_threshold, [&](int64_t task) {
     C* memory = scratch.mine();

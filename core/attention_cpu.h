@@ -14,7 +14,7 @@
 
 namespace moxie::attention_cpu {
 
-// All are instantiated for double, float and bf16. decode() is forward() for very few queries.
+// All are instantiated for double, float and bf16. decode() is forward() for very few queries that nothing turns.
 template <class T> void forward(const Attention& problem);
 template <class T> void decode(const Attention& problem);
 template <class T> void backward(const AttentionBackward& problem);
@@ -136,20 +136,27 @@ template <class C> class Cutter final {
   C* next_;
 };
 
-// Rows of a block of keys or values in the type of the arithmetic.
+// The angles of the keys.
+template <class C> Turn<C> turn_of(const Attention& p) {
+  return {static_cast<const C*>(p.cosine), static_cast<const C*>(p.sine), p.head_dim / 2};
+}
+
+// Keys or values, row by row, in the type of the arithmetic.
 template <class C> struct Rows {
   const C* data;
   int64_t row;
+  Rows from(int64_t first) const { return {data + first * row, row}; }
 };
 
-// The rows where they are if their type fits and they are whole vectors (padded == columns), otherwise copied to
-// `copy`.
+// The rows where they are if their type fits, they are whole vectors (padded == columns) and nothing turns them,
+// otherwise copied to `copy`.
 template <class T, class C>
-Rows<C> rows_of(const T* from, int64_t from_row, C* copy, int64_t rows, int64_t columns, int64_t padded) {
+Rows<C> rows_of(const T* from, int64_t from_row, C* copy, int64_t rows, int64_t columns, int64_t padded,
+                const Turn<C>& turn = {}) {
   if constexpr (std::is_same_v<T, C>) {
-    if (padded == columns) return {from, from_row};
+    if (padded == columns && turn.cosine == nullptr) return {from, from_row};
   }
-  copy_rows(from, from_row, copy, rows, columns, padded, C{1});
+  copy_rows(from, from_row, copy, rows, columns, padded, C{1}, turn);
   return {copy, padded};
 }
 

@@ -128,6 +128,7 @@ void query_block_forward(const Attention& p, int64_t b, int64_t h, int64_t first
   const int64_t queries = std::min(query_block, p.q_length - first_query);
   const int64_t tiles = (queries + width - 1) / width;
   const Visibility visibility(p, b, h);
+  const Turn<C> turn = turn_of<C>(p);
   const T* q = static_cast<const T*>(p.q) + b * p.q_batch_stride + first_query * p.q_stride + h * d;
   const T* k = static_cast<const T*>(p.k) + b * p.k_batch_stride + kv_head * d;
   const T* v = static_cast<const T*>(p.v) + b * p.v_batch_stride + kv_head * d;
@@ -142,7 +143,8 @@ void query_block_forward(const Attention& p, int64_t b, int64_t h, int64_t first
     QueryTile<C>& tile = state[t];
     tile = {cut.take(d * width), cut.take(d * width), cut.take(width), cut.take(width)};
     const int64_t count = std::min(width, queries - t * width);
-    copy_rows(q + t * width * p.q_stride, p.q_stride, rows, count, d, d, static_cast<C>(p.scale));
+    copy_rows(q + t * width * p.q_stride, p.q_stride, rows, count, d, d, static_cast<C>(p.scale),
+              turn.from(visibility.offset + first_query + t * width));
     std::fill(rows + count * d, rows + width * d, C{0});
     transpose<C>(rows, d, tile.q, width, width, d);
     std::fill_n(tile.out, d * width, C{0});
@@ -154,7 +156,7 @@ void query_block_forward(const Attention& p, int64_t b, int64_t h, int64_t first
   const int64_t begin = visibility.first_key_of(first_query) / key_block * key_block;
   for (int64_t first = begin; first < visible; first += key_block) {
     const int64_t keys = std::min(key_block, visible - first);
-    const KeyBlock<C> block{rows_of(k + first * p.k_stride, p.k_stride, k_rows, keys, d, d),
+    const KeyBlock<C> block{rows_of(k + first * p.k_stride, p.k_stride, k_rows, keys, d, d, turn.from(first)),
                             rows_of(v + first * p.v_stride, p.v_stride, v_rows, keys, d, d), first};
     for (int64_t t = 0; t < tiles; ++t) {
       attend(state[t], block, visibility, first_query + t * width, std::min(width, queries - t * width), keys, d,

@@ -122,27 +122,52 @@ template <class C> void soften(C* scores, int64_t rows, C cap) {
   for (int64_t i = 0; i < count; ++i) scores[i] = cap * math::tanh(scores[i] * inverse);
 }
 
-// to[i, j] = factor * from[i, j], zero for j from `columns` to `padded`.
-template <class T, class C>
-void copy_rows(const T* from, int64_t from_row, C* to, int64_t rows, int64_t columns, int64_t padded, C factor) {
-  for (int64_t i = 0; i < rows; ++i) {
-    const T* x = from + i * from_row;
-    C* y = to + i * padded;
+// The angles by which rope turns the pairs (j, j + half) of consecutive rows: cosine, sine [rows, half]; null: by none.
+template <class C> struct Turn {
+  const C* cosine = nullptr;
+  const C* sine = nullptr;
+  int64_t half = 0;
+  Turn from(int64_t row) const {
+    return cosine == nullptr ? *this : Turn{cosine + row * half, sine + row * half, half};
+  }
+};
+
+// y = factor * x of `columns` elements, turned by the angles of row i, or back by them.
+template <class X, class Y, class C>
+[[gnu::always_inline]] inline void turn_row(const X* x, Y* y, int64_t columns, C factor, const Turn<C>& turn, int64_t i,
+                                            bool back) {
+  if (turn.cosine == nullptr) {
 #pragma omp simd
-    for (int64_t j = 0; j < columns; ++j) y[j] = static_cast<C>(x[j]) * factor;
+    for (int64_t j = 0; j < columns; ++j) assign(y[j], static_cast<C>(x[j]) * factor);
+    return;
+  }
+  const int64_t half = turn.half;
+  const C *cosine = turn.cosine + i * half, *sine = turn.sine + i * half;
+  const C sign = back ? -factor : factor;
+#pragma omp simd
+  for (int64_t j = 0; j < half; ++j) {
+    const C a = static_cast<C>(x[j]), b = static_cast<C>(x[j + half]), c = cosine[j] * factor, s = sine[j] * sign;
+    assign(y[j], a * c - b * s);
+    assign(y[j + half], b * c + a * s);
+  }
+}
+
+// to[i, j] = factor * from[i, j], turned; zero for j from `columns` to `padded`.
+template <class T, class C>
+void copy_rows(const T* from, int64_t from_row, C* to, int64_t rows, int64_t columns, int64_t padded, C factor,
+               const Turn<C>& turn = {}) {
+  for (int64_t i = 0; i < rows; ++i) {
+    C* y = to + i * padded;
+    turn_row(from + i * from_row, y, columns, factor, turn, i, false);
     for (int64_t j = columns; j < padded; ++j) y[j] = 0;
   }
 }
 
-// to[i, j] = factor * from[i, j].
+// to[i, j] = factor * from[i, j], turned back.
 template <class T, class C>
-void store_rows(const C* from, int64_t from_row, T* to, int64_t to_row, int64_t rows, int64_t columns, C factor) {
-  for (int64_t i = 0; i < rows; ++i) {
-    const C* x = from + i * from_row;
-    T* y = to + i * to_row;
-#pragma omp simd
-    for (int64_t j = 0; j < columns; ++j) assign(y[j], x[j] * factor);
-  }
+void store_rows(const C* from, int64_t from_row, T* to, int64_t to_row, int64_t rows, int64_t columns, C factor,
+                const Turn<C>& turn = {}) {
+  for (int64_t i = 0; i < rows; ++i) turn_row(from + i * from_row, to + i * to_row, columns, factor, turn, i, true);
 }
 
 // True where no element of the block is inf or NaN.

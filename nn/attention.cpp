@@ -79,37 +79,42 @@ Attention::Attention(const AttentionOptions& wanted, Initializer& init)
   k_norm.emplace(options.head_dim * (whole ? options.kv_heads : 1), options.norm_epsilon);
 }
 
-Tensor Attention::prepared(Tensor x, const Context& context) const {
+Tensor Attention::normed(Tensor x, const Context& context) const {
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
   if (q_norm) {
-    const auto normed = [&](const RmsNorm& norm, int64_t first, int64_t count) {
+    const auto part_normed = [&](const RmsNorm& norm, int64_t first, int64_t count) {
       const Tensor part = slice(x, 2, first, count);
       if (options.qk_norm == QkNorm::per_head) return norm(part, context);
       return reshape(norm(reshape(part, {x.dim(0), x.dim(1), count * options.head_dim}), context), part.shape());
     };
-    x = concat({normed(*q_norm, 0, heads), normed(*k_norm, heads, kv_heads), slice(x, 2, heads + kv_heads, kv_heads)},
+    x = concat({part_normed(*q_norm, 0, heads), part_normed(*k_norm, heads, kv_heads),
+                slice(x, 2, heads + kv_heads, kv_heads)},
                2);
   }
-  if (options.clip_qkv > 0) x = clamp(x, -options.clip_qkv, options.clip_qkv);
-  return options.rope_base > 0 ? rope(std::move(x), heads + kv_heads, context.first_position, options.rope_base) : x;
+  return options.clip_qkv > 0 ? clamp(x, -options.clip_qkv, options.clip_qkv) : x;
 }
 
 Tensor Attention::operator()(const Tensor& x, const Context& context, KeyValueCache* cache, const Array& mask) const {
   check(x.shape().rank() == 3 && x.dim(2) == options.width, "Attention: x must be [batch, time, width = {}], got {}",
         options.width, x.shape());
   const int64_t heads = options.heads, kv_heads = options.kv_heads;
-  Tensor projected = reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim});
-  const Tensor turned = prepared(std::move(projected), context);
-  const moxie::AttentionOptions how{
+  const Tensor ready =
+      normed(reshape(qkv(x, context), {x.dim(0), x.dim(1), heads + 2 * kv_heads, options.head_dim}), context);
+  moxie::AttentionOptions how{
       .causal = options.causal, .window = options.window, .softcap = options.softcap, .mask = mask};
   Tensor mixed;
   if (cache == nullptr) {
-    mixed = packed_attention(turned, heads, kv_heads, how);
+    how.rope_base = options.rope_base;
+    how.first_position = context.first_position;
+    mixed = packed_attention(ready, heads, kv_heads, how);
   } else {
     const NoGrad guard;
     check(options.causal, "Attention: a cache needs causal = true");
     check(context.first_position == cache->length, "Attention: the cache holds {} tokens, but first_position is {}",
           cache->length, context.first_position);
+    // The cache holds keys that are turned already.
+    const Tensor turned =
+        options.rope_base > 0 ? rope(ready, heads + kv_heads, context.first_position, options.rope_base) : ready;
     cache->keys = append(cache->keys, cache->length, slice(turned, 2, heads, kv_heads).value());
     cache->values = append(cache->values, cache->length, slice(turned, 2, heads + kv_heads, kv_heads).value());
     cache->length += x.dim(1);

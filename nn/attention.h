@@ -58,8 +58,8 @@ struct Attention {
   }
 
  private:
-  // q, k and v after norm, clipping and rotation
-  Tensor prepared(Tensor x, const Context& context) const;
+  // q, k and v after norm and clipping
+  Tensor normed(Tensor x, const Context& context) const;
 };
 
 }  // namespace moxie::nn

@@ -24,12 +24,13 @@ struct AttentionShape {
   int64_t window = 0;
   double softcap = 0;
   enum Mask { no_mask, shared_mask, batch_mask, head_mask, full_mask } mask = no_mask;  // what it is repeated over
+  bool rope = false;  // every key's place has angles of its own
 };
 
 inline std::string describe(const AttentionShape& s) {
-  return fmt::format("batch {} heads {}/{} q {} k {} dim {}{}{} window {} softcap {} mask {}", s.batch, s.heads,
+  return fmt::format("batch {} heads {}/{} q {} k {} dim {}{}{} window {} softcap {} mask {}{}", s.batch, s.heads,
                      s.kv_heads, s.q_length, s.k_length, s.head_dim, s.causal ? " causal" : "",
-                     s.packed ? " packed" : "", s.window, s.softcap, static_cast<int>(s.mask));
+                     s.packed ? " packed" : "", s.window, s.softcap, static_cast<int>(s.mask), s.rope ? " rope" : "");
 }
 
 // The buffers of one problem, outputs poisoned with NaN.
@@ -39,7 +40,8 @@ template <class T> struct AttentionCase {
   std::vector<T> qkv, gradients;  // q, k and v one after another, or packed in rows
   std::vector<T> out, dout;
   std::vector<Accumulator<T>> lse;
-  std::vector<uint8_t> mask;  // a third hidden; some rows see everything, some nothing
+  std::vector<Accumulator<T>> cosine, sine;  // [k_length, head_dim / 2]
+  std::vector<uint8_t> mask;                 // a third hidden; some rows see everything, some nothing
 
   explicit AttentionCase(const AttentionShape& s, unsigned seed = 1, double size = 1)
       : shape(s), scale(1 / std::sqrt(static_cast<double>(s.head_dim))) {
@@ -55,6 +57,13 @@ template <class T> struct AttentionCase {
     dout.resize(out.size());
     for (T& x : dout) x = static_cast<T>(static_cast<Accumulator<T>>(normal(random) / size));
     gradients.resize(qkv.size());
+    if (s.rope) {
+      for (int64_t i = 0; i < s.k_length * (s.head_dim / 2); ++i) {
+        const double angle = std::uniform_real_distribution<double>(0, 6.3)(random);
+        cosine.push_back(static_cast<Accumulator<T>>(std::cos(angle)));
+        sine.push_back(static_cast<Accumulator<T>>(std::sin(angle)));
+      }
+    }
     if (s.mask != AttentionShape::no_mask) {
       const int64_t rows = (mask_batches() * mask_heads()) * s.q_length;
       for (int64_t row = 0; row < rows; ++row) {
@@ -118,6 +127,10 @@ template <class T> struct AttentionCase {
       if (mask_heads() > 1) p.mask_head_stride = shape.q_length * p.mask_stride;
       if (mask_batches() > 1) p.mask_batch_stride = mask_heads() * shape.q_length * p.mask_stride;
     }
+    if (!cosine.empty()) {
+      p.cosine = cosine.data();
+      p.sine = sine.data();
+    }
     p.q = qkv.data();
     p.k = qkv.data() + k_at();
     p.v = qkv.data() + v_at();
@@ -144,6 +157,29 @@ template <class T> struct AttentionCase {
 // What the reference computes in: more exact than the accumulator.
 template <class T> using Wide = std::conditional_t<std::is_same_v<T, double>, long double, double>;
 
+// Turns the queries and keys among `numbers`, which lie as qkv does, by the angles of their places; or back by them.
+template <class T> void turn(const AttentionCase<T>& c, std::vector<Wide<T>>& numbers, bool back) {
+  using W = Wide<T>;
+  const AttentionShape& s = c.shape;
+  const auto turn_head = [&](int64_t at, int64_t place) {
+    const int64_t half = s.head_dim / 2;
+    for (int64_t i = 0; i < half; ++i) {
+      const auto angle = static_cast<size_t>(place * half + i), at_first = static_cast<size_t>(at + i);
+      const W cosine = c.cosine[angle], sine = back ? -c.sine[angle] : c.sine[angle];
+      W &first = numbers[at_first], &second = numbers[at_first + static_cast<size_t>(half)];
+      const W before = first;
+      first = before * cosine - second * sine;
+      second = second * cosine + before * sine;
+    }
+  };
+  for (int64_t b = 0; b < s.batch; ++b) {
+    for (int64_t t = 0; t < s.q_length; ++t)
+      for (int64_t h = 0; h < s.heads; ++h) turn_head(c.q_index(b, t, h, 0), t + s.k_length - s.q_length);
+    for (int64_t t = 0; t < s.k_length; ++t)
+      for (int64_t h = 0; h < s.kv_heads; ++h) turn_head(c.k_index(b, t, h, 0), t);
+  }
+}
+
 // The same in plain loops over the pairs that see each other.
 template <class T> struct AttentionReference { std::vector<Wide<T>> out, lse, gradients; };
 
@@ -155,7 +191,9 @@ template <class T> AttentionReference<T> reference(const AttentionCase<T>& c) {
     for (const T& value : values) wide.push_back(static_cast<Accumulator<T>>(value));
     return wide;
   };
-  const std::vector<W> qkv = widened(c.qkv), dout = widened(c.dout);
+  std::vector<W> qkv = widened(c.qkv);
+  if (s.rope) turn(c, qkv, false);
+  const std::vector<W> dout = widened(c.dout);
   AttentionReference<T> r;
   r.out.assign(c.out.size(), 0);
   r.lse.assign(c.lse.size(), -std::numeric_limits<W>::infinity());
@@ -212,6 +250,7 @@ template <class T> AttentionReference<T> reference(const AttentionCase<T>& c) {
       }
     }
   }
+  if (s.rope) turn(c, r.gradients, true);
   return r;
 }
 

@@ -57,7 +57,27 @@ TEST_CASE("attention: messages") {
   p = c.problem();
   p.forward.mask_head_stride = -3;
   CHECK(message(p, false) == "attention: strides of the mask must not be negative, got batch 0, head -3, query 0");
-#ifndef MOXIE_CUDA
+  const double angles[8] = {};
+  p = c.problem();
+  p.forward.cosine = angles;
+  CHECK(message(p, false) == "attention: cosine and sine go together");
+  p.forward.sine = angles;
+  p.forward.head_dim = 3;
+  CHECK(message(p, true) ==
+        "attention_backward: rope needs an even head_dim and a key for each query's place, got head_dim 3, 3 queries "
+        "and 3 keys");
+  p.forward.head_dim = 4;
+  p.forward.k_length = 2;
+  CHECK(message(p, false) ==
+        "attention: rope needs an even head_dim and a key for each query's place, got head_dim 4, 3 queries and 2 "
+        "keys");
+#ifdef MOXIE_CUDA
+  p.forward.k_length = 3;
+  CHECK_THROWS_WITH(attention(Device::cuda(), p.forward),
+                    "attention: turns queries and keys on the CPU alone; on a GPU call rope before");
+  CHECK_THROWS_WITH(attention_backward(Device::cuda(), p),
+                    "attention_backward: turns queries and keys on the CPU alone; on a GPU call rope before");
+#else
   CHECK_THROWS_AS(attention(Device::cuda(), c.problem().forward), std::invalid_argument);
   CHECK_THROWS_AS(attention_backward(Device::cuda(), c.problem()), std::invalid_argument);
 #endif

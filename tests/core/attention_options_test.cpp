@@ -66,9 +66,29 @@ TEST_CASE("attention: window, softcap and mask together, packed and not") {
   }
 }
 
+TEST_CASE("attention: queries and keys turned by rope on the way in, gradients back") {
+  for (const bool packed : {false, true})
+    for (const int64_t head_dim : {2, 6, 16, 20, 32, 64})
+      for (const int64_t length : {1, 2, 33, 130})
+        compare_all({.batch = 2,
+                     .heads = 4,
+                     .kv_heads = 2,
+                     .q_length = length,
+                     .k_length = length,
+                     .head_dim = head_dim,
+                     .packed = packed,
+                     .rope = true});
+  for (const auto& [q, k] : {std::pair{1, 130}, {2, 9}, {5, 64}, {70, 200}})
+    for (const bool causal : {true, false})
+      compare_all({.heads = 2, .q_length = q, .k_length = k, .head_dim = 32, .causal = causal, .rope = true});
+  for (const int64_t head_dim : {16, 20})
+    compare_all({2, 4, 2, 150, 150, head_dim, true, true, 40, 2.0, AttentionShape::full_mask, true});
+  compare_all({.q_length = 0, .k_length = 3, .head_dim = 4, .rope = true});
+}
+
 TEST_CASE("attention: with window, softcap and mask the same bits for any number of threads") {
   const int before = threads();
-  const AttentionShape shape{3, 4, 2, 150, 150, 32, true, true, 70, 5.0, AttentionShape::full_mask};
+  const AttentionShape shape{3, 4, 2, 150, 150, 32, true, true, 70, 5.0, AttentionShape::full_mask, true};
   AttentionCase<float> one(shape), two(shape);
   set_threads(1);
   one.forward();

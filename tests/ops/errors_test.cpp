@@ -332,6 +332,22 @@ TEST_CASE("errors: attention") {
        },
        "attention: scale must not be negative, got -1"},
       {[] {
+         attention(of({1, 2, 4, 8}), of({1, 2, 4, 8}), of({1, 2, 4, 8}), {.rope_base = -1, .first_position = 3});
+       },
+       "attention: rope_base and first_position must not be negative, got -1 and 3"},
+      {[] {
+         packed_attention(of({1, 2, 3, 8}), 1, 1, {.rope_base = 100, .first_position = -3});
+       },
+       "attention: rope_base and first_position must not be negative, got 100 and -3"},
+      {[] {
+         packed_attention(of({1, 2, 3, 5}), 1, 1, {.rope_base = 100});
+       },
+       "attention: head_dim must be even for rope, got 5"},
+      {[] {
+         attention(of({1, 4, 2, 8}), of({1, 3, 2, 8}), of({1, 3, 2, 8}), {.rope_base = 100});
+       },
+       "attention: rope needs a key for each query's place, got 4 queries and 3 keys"},
+      {[] {
          attention(of({1, 2, 4, 8}), of({1, 3, 4, 8}), of({1, 3, 4, 8}), {.mask = Array::zeros({3, 2}, {Dtype::u8})});
        },
        "attention: mask must be u8 [time, keys] or [batch, heads, time, keys] of [1, 4, 2, 3], where each but keys may "

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "autograd/ops/attention.h"
+#include "autograd/ops/attention/angles.h"
 #include "autograd/ops/common.h"
 
 namespace moxie {
@@ -66,6 +67,33 @@ void set_options(Attention& problem, const AttentionOptions& options, Device dev
   if (options.mask.defined()) set_mask(problem, options.mask, device);
 }
 
+void check_rope(const AttentionOptions& options, int64_t time, int64_t keys, int64_t head_dim) {
+  check(options.rope_base >= 0 && options.first_position >= 0,
+        "attention: rope_base and first_position must not be negative, got {} and {}", options.rope_base,
+        options.first_position);
+  if (options.rope_base == 0) return;
+  check(head_dim % 2 == 0, "attention: head_dim must be even for rope, got {}", head_dim);
+  check(time <= keys, "attention: rope needs a key for each query's place, got {} queries and {} keys", time, keys);
+}
+
+// Whether rope is a pass of its own before attention.
+bool turns_before(const AttentionOptions& options, Device device) { return options.rope_base > 0 && !device.is_cpu(); }
+
+AttentionOptions without_rope(AttentionOptions options) {
+  options.rope_base = 0;
+  return options;
+}
+
+// The angles that attention turns its keys by as it reads them; none where it does not.
+RopeAngles set_rope(Attention& problem, const AttentionOptions& options, Device device) {
+  if (options.rope_base == 0) return {};
+  RopeAngles angles = rope_angles(problem.k_length, problem.head_dim, options.first_position, options.rope_base,
+                                  {statistics_dtype(problem.dtype), device});
+  problem.cosine = angles.cosine.raw();
+  problem.sine = angles.sine.raw();
+  return angles;
+}
+
 // Where k and v begin in a packed array of `problem`, in bytes from q. An empty array has no memory to count from.
 struct PackedOffsets {
   int64_t k = 0, v = 0;
@@ -114,13 +142,20 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
         "{}, v {}",
         q.shape(), k.shape(), v.shape());
   check_heads(q.dim(2), k.dim(2));
+  check_rope(options, q.dim(1), k.dim(1), q.dim(3));
+  if (turns_before(options, q.device())) {
+    const int64_t first = options.first_position;
+    return attention(rope(q, q.dim(2), first + k.dim(1) - q.dim(1), options.rope_base),
+                     rope(k, k.dim(2), first, options.rope_base), v, without_rope(options));
+  }
   Attention problem = separate_problem(q.shape(), k.shape(), q.dtype());
   set_options(problem, options, q.device());
+  const RopeAngles angles = set_rope(problem, options, q.device());
   problem.q = q.value().raw(), problem.k = k.value().raw(), problem.v = v.value().raw();
   const Result result = forward(problem, q.value());
   // The closure keeps the arrays that the problem points into.
   return record("attention", result.out, {q, k, v},
-                [problem, result, mask = options.mask, q = q.value(), k = k.value(), v = v.value()](
+                [problem, result, angles, mask = options.mask, q = q.value(), k = k.value(), v = v.value()](
                     std::span<const Array> dy, Grads& grads) {
                   const Array dq = Array::empty(q.shape(), q.options()), dk = Array::empty(k.shape(), k.options()),
                               dv = Array::empty(v.shape(), v.options());
@@ -139,21 +174,27 @@ Tensor packed_attention(const Tensor& qkv, int64_t heads, int64_t kv_heads, cons
   check(qkv.shape().rank() == 4 && qkv.dim(2) == heads + 2 * kv_heads,
         "packed_attention: qkv must be [batch, time, heads + 2 kv_heads = {}, head_dim], got {}", heads + 2 * kv_heads,
         qkv.shape());
+  check_rope(options, qkv.dim(1), qkv.dim(1), qkv.dim(3));
+  if (turns_before(options, qkv.device())) {
+    return packed_attention(rope(qkv, heads + kv_heads, options.first_position, options.rope_base), heads, kv_heads,
+                            without_rope(options));
+  }
   Attention problem = packed_problem(qkv.shape(), heads, kv_heads, qkv.dtype());
   set_options(problem, options, qkv.device());
+  const RopeAngles angles = set_rope(problem, options, qkv.device());
   const PackedOffsets offsets(problem);
   const std::byte* base = qkv.value().raw();
   problem.q = base, problem.k = base + offsets.k, problem.v = base + offsets.v;
   const Result result = forward(problem, qkv.value());
-  return record(
-      "packed_attention", result.out, {qkv},
-      [problem, result, offsets, mask = options.mask, qkv = qkv.value()](std::span<const Array> dy, Grads& grads) {
-        const Array dqkv = Array::empty(qkv.shape(), qkv.options());
-        AttentionBackward backward = backward_problem(problem, dy[0]);
-        backward.dq = dqkv.raw(), backward.dk = dqkv.raw() + offsets.k, backward.dv = dqkv.raw() + offsets.v;
-        attention_backward(qkv.device(), backward);
-        grads.give(0, dqkv);
-      });
+  return record("packed_attention", result.out, {qkv},
+                [problem, result, angles, offsets, mask = options.mask, qkv = qkv.value()](std::span<const Array> dy,
+                                                                                           Grads& grads) {
+                  const Array dqkv = Array::empty(qkv.shape(), qkv.options());
+                  AttentionBackward backward = backward_problem(problem, dy[0]);
+                  backward.dq = dqkv.raw(), backward.dk = dqkv.raw() + offsets.k, backward.dv = dqkv.raw() + offsets.v;
+                  attention_backward(qkv.device(), backward);
+                  grads.give(0, dqkv);
+                });
 }
 
 }  // namespace moxie

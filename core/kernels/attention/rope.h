@@ -37,8 +37,7 @@ template <class V> struct RopeTable {
 };
 
 // y = x with the first `turned` heads rotated and the others copied; x, y [rows, heads, head_dim], a row is one token
-// at time row % time. cosine, sine [time, head_dim / 2]. direction -1 turns back, which is the backward pass. y may be
-// x.
+// at time row % time. cosine, sine [time, head_dim / 2]. direction -1 turns back, which is the backward pass.
 template <class T> struct Rope {
   using V = Accumulator<T>;
   const T* x;
@@ -63,7 +62,6 @@ template <class T> struct Rope {
         });
       });
     }
-    if (x == y) return;
     const int64_t done = turned * head_dim;
     const T* rest = x + row * width + done;
     T* out_rest = y + row * width + done;
