@@ -42,15 +42,14 @@ template <class T> struct AddRmsNorm {
     const V* w = weight;
     T *total = sum + row * cols, *out = y + row * cols;
     V* r = rstd + row;
-    // as it is stored, so that y belongs to it
-    const auto sum_at = [=](int64_t i) { return T(V(in[i]) + V(more[i])); };
-    const V squares = team.sum(cols, [=](int64_t i) { return V(sum_at(i)) * V(sum_at(i)); });
-    const V scale = V(1) / math::sqrt(squares / V(cols) + epsilon);
-    team.each(cols, sum_at, [=](int64_t i, T value) {
-      const T normed = T(V(value) * scale * w[i]);
-      total[i] = value;
-      out[i] = normed;
+    const V squares = team.sum(cols, [=](int64_t i) {
+      const V value = V(T(V(in[i]) + V(more[i])));  // as it is stored, so that y belongs to it
+      assign(total[i], value);
+      return value * value;
     });
+    const V scale = V(1) / math::sqrt(squares / V(cols) + epsilon);
+    team.sync();
+    team.each(cols, [=](int64_t i) { assign(out[i], V(total[i]) * scale * w[i]); });
     team.once([=] { *r = scale; });
   }
 };
