@@ -9,15 +9,17 @@
 #include <type_traits>
 
 #include "core/attention.h"
+#include "core/attention_pairs.h"
 #include "core/attention_tiles.h"
 #include "core/launch.h"
 
 namespace moxie::attention_cpu {
 
-// All are instantiated for double, float and bf16. decode() is forward() for very few queries that nothing turns.
-template <class T> void forward(const Attention& problem);
+// All are instantiated for double, float and bf16, and the first two for bf16 by pairs everywhere. decode() is
+// forward() for very few queries that nothing turns.
+template <class T, class A = Arithmetic<T>> void forward(const Attention& problem);
+template <class T, class A = Arithmetic<T>> void backward(const AttentionBackward& problem);
 template <class T> void decode(const Attention& problem);
-template <class T> void backward(const AttentionBackward& problem);
 
 // Up to how many queries decode() is the faster one.
 inline constexpr int64_t decode_queries = 2;
@@ -131,6 +133,11 @@ template <class C> class Cutter final {
     next_ += round_up(elements, 64 / static_cast<int64_t>(sizeof(C)));
     return piece;
   }
+  // The same of elements of the same size.
+  template <class E> E* take_as(int64_t elements) {
+    static_assert(sizeof(E) == sizeof(C));
+    return reinterpret_cast<E*>(take(elements));
+  }
 
  private:
   C* next_;
@@ -158,6 +165,35 @@ Rows<C> rows_of(const T* from, int64_t from_row, C* copy, int64_t rows, int64_t 
   }
   copy_rows(from, from_row, copy, rows, columns, padded, C{1}, turn);
   return {copy, padded};
+}
+
+// How long rows are that the products read: whole vectors where they are paired.
+template <class A> int64_t padded_head_dim(int64_t head_dim) {
+  return A::group == 1 ? head_dim : round_up(head_dim, Simd<typename A::Scalar>::lanes);
+}
+
+// The rows as elements along their columns: themselves, or pairs in `pairs`.
+template <class A>
+Rows<typename A::Element> along_columns(const Rows<typename A::Scalar>& rows, int64_t count, int64_t padded,
+                                        [[maybe_unused]] typename A::Element* pairs) {
+  if constexpr (A::group == 1) {
+    return rows;
+  } else {
+    pair_columns(rows.data, rows.row, count, padded, pairs, padded / 2);
+    return {pairs, padded / 2};
+  }
+}
+
+// The rows as elements along the rows, [elements of count, columns]: themselves, or pairs in `pairs`.
+template <class A>
+Rows<typename A::Element> along_rows(const Rows<typename A::Scalar>& rows, int64_t count, int64_t columns,
+                                     [[maybe_unused]] typename A::Element* pairs) {
+  if constexpr (A::group == 1) {
+    return rows;
+  } else {
+    pair_rows(rows.data, rows.row, count, columns, pairs, columns);
+    return {pairs, columns};
+  }
 }
 
 }  // namespace moxie::attention_cpu

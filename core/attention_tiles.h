@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Internal to core/attention*.cpp: products of small blocks in registers, on vectors of the processor's own width.
 #pragma once
+#include <bit>
 #include <cstdint>
+#include <type_traits>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #include "core/dtype.h"
 #include "core/math.h"
@@ -20,28 +25,53 @@ inline constexpr int tile_rows = 6;  // 12 of 16 registers hold sums
 #endif
 inline constexpr int tile_vectors = 2;
 
+// Two bf16, the first in the lower half: an element of a product whose sums are f32.
+using Pair = uint32_t;
+
+// What products of elements E are summed in.
+template <class E> using Sum = std::conditional_t<std::is_same_v<E, Pair>, float, E>;
+
+// sum += left * right; of pairs, the products of both halves.
+template <class E>
+[[gnu::always_inline]] inline void multiply_add(typename Simd<Sum<E>>::Vector& sum, E left,
+                                                typename Simd<E>::Vector right) {
+  using Vector = typename Simd<Sum<E>>::Vector;
+  if constexpr (!std::is_same_v<E, Pair>) {
+    sum += left * right;
+  } else {
+#if defined(__AVX512BF16__)
+    sum = (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(static_cast<int>(left)), (__m512bh)right);
+#else
+    const float first = std::bit_cast<float>(left << 16), second = std::bit_cast<float>(left & 0xFFFF0000u);
+    sum += first * reinterpret_cast<Vector>(right << 16);
+    sum += second * reinterpret_cast<Vector>(right & 0xFFFF0000u);
+#endif
+  }
+}
+
 // How many queries one column of tiles holds: they lie along the lanes of tile_vectors vectors.
 template <class C> inline constexpr int64_t tile_columns = tile_vectors* Simd<C>::lanes;
 
 // c[r, j] (+)= sum over s of a[r * a_row + s * a_step] * b[s * b_step + j], for r < rows, s < steps and all j of
-// `Vectors` vectors.
-template <class C> struct Product {
-  const C* a;
+// `Vectors` vectors. Of pairs c becomes `factor` times that, where it is not added to.
+template <class E> struct Product {
+  const E* a;
   int64_t a_row, a_step;
-  const C* b;
+  const E* b;
   int64_t b_step;
-  C* c;
+  Sum<E>* c;
   int64_t c_row;
   int64_t steps;
   bool add;
+  Sum<E> factor = 1;
 };
 
 // One tile of a product, its sums in registers. `UnitRow` says that a_row is 1.
-template <int Rows, int Vectors, bool UnitRow, class C>
-[[gnu::always_inline]] inline void multiply_tile(const Product<C>& p, const C* a, C* c) {
-  using Memory = typename Simd<C>::Memory;
-  using Vector = typename Simd<C>::Vector;
-  constexpr int64_t lanes = Simd<C>::lanes;
+template <int Rows, int Vectors, bool UnitRow, class E>
+[[gnu::always_inline]] inline void multiply_tile(const Product<E>& p, const E* a, Sum<E>* c) {
+  using Memory = typename Simd<Sum<E>>::Memory;
+  using Vector = typename Simd<Sum<E>>::Vector;
+  constexpr int64_t lanes = Simd<E>::lanes;
   const int64_t a_row = UnitRow ? 1 : p.a_row;
   Vector sum[Rows][Vectors];
   for (int r = 0; r < Rows; ++r) {
@@ -49,13 +79,20 @@ template <int Rows, int Vectors, bool UnitRow, class C>
       sum[r][v] = p.add ? *reinterpret_cast<const Memory*>(c + r * p.c_row + v * lanes) : Vector{};
     }
   }
-  const C* b = p.b;
+  const E* b = p.b;
   for (int64_t s = 0; s < p.steps; ++s, a += p.a_step, b += p.b_step) {
-    Vector right[Vectors];
-    for (int v = 0; v < Vectors; ++v) right[v] = *reinterpret_cast<const Memory*>(b + v * lanes);
+    typename Simd<E>::Vector right[Vectors];
+    for (int v = 0; v < Vectors; ++v) right[v] = *reinterpret_cast<const typename Simd<E>::Memory*>(b + v * lanes);
     for (int r = 0; r < Rows; ++r) {
-      const C left = a[r * a_row];
-      for (int v = 0; v < Vectors; ++v) sum[r][v] += left * right[v];
+      const E left = a[r * a_row];
+      for (int v = 0; v < Vectors; ++v) multiply_add<E>(sum[r][v], left, right[v]);
+    }
+  }
+  if constexpr (std::is_same_v<E, Pair>) {
+    if (!p.add) {
+      for (int r = 0; r < Rows; ++r) {
+        for (int v = 0; v < Vectors; ++v) sum[r][v] *= p.factor;
+      }
     }
   }
   for (int r = 0; r < Rows; ++r) {
@@ -63,8 +100,8 @@ template <int Rows, int Vectors, bool UnitRow, class C>
   }
 }
 
-template <int Rows, int Vectors, bool UnitRow, class C>
-[[gnu::always_inline]] inline void multiply_rest(const Product<C>& p, const C* a, C* c, int64_t rows) {
+template <int Rows, int Vectors, bool UnitRow, class E>
+[[gnu::always_inline]] inline void multiply_rest(const Product<E>& p, const E* a, Sum<E>* c, int64_t rows) {
   if constexpr (Rows > 0) {
     if (rows == Rows) return multiply_tile<Rows, Vectors, UnitRow>(p, a, c);
     multiply_rest<Rows - 1, Vectors, UnitRow>(p, a, c, rows);
@@ -72,8 +109,8 @@ template <int Rows, int Vectors, bool UnitRow, class C>
 }
 
 // The product for all rows: full tiles, then the rest in one or two tiles of nearly equal height.
-template <int Vectors, bool UnitRow, class C> [[gnu::noinline]] void multiply(const Product<C>& product, int64_t rows) {
-  const Product<C> p = product;  // a local copy cannot overlap with c
+template <int Vectors, bool UnitRow, class E> [[gnu::noinline]] void multiply(const Product<E>& product, int64_t rows) {
+  const Product<E> p = product;  // a local copy cannot overlap with c
   const int64_t a_row = UnitRow ? 1 : p.a_row;
   int64_t r = 0;
   for (; rows - r >= 2 * tile_rows || rows - r == tile_rows; r += tile_rows) {
@@ -88,17 +125,17 @@ template <int Vectors, bool UnitRow, class C> [[gnu::noinline]] void multiply(co
 }
 
 // The same over `columns` columns, a multiple of the lanes.
-template <bool UnitRow, class C> void multiply_columns(Product<C> p, int64_t rows, int64_t columns) {
-  constexpr int64_t width = tile_columns<C>;
-  const C* b = p.b;
-  C* c = p.c;
+template <bool UnitRow, class E> void multiply_columns(Product<E> p, int64_t rows, int64_t columns) {
+  constexpr int64_t width = tile_columns<E>;
+  const E* b = p.b;
+  Sum<E>* c = p.c;
   int64_t j = 0;
   for (; j + width <= columns; j += width) {
     p.b = b + j;
     p.c = c + j;
     multiply<tile_vectors, UnitRow>(p, rows);
   }
-  for (; j < columns; j += Simd<C>::lanes) {
+  for (; j < columns; j += Simd<E>::lanes) {
     p.b = b + j;
     p.c = c + j;
     multiply<1, UnitRow>(p, rows);
