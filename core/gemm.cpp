@@ -78,15 +78,16 @@ double count_flops(int64_t m, int64_t n, int64_t k) {
 
 // The largest blocks of C. Operands of a block, 256 products deep, fill 768 KiB at most and C is written in one piece.
 struct BlockSize {
-  int64_t rows = 256, cols = 512;
+  int64_t rows, cols;
+  explicit BlockSize(Dtype dtype) : rows(256), cols(dtype == Dtype::bf16 ? 1024 : 512) {}
 };
 
 // The blocks of C [m, n], of which there are `copies`: halved until there are enough for several threads, but not
 // below what is still fast.
-BlockSize choose_block(int64_t m, int64_t n, int64_t k, double copies) {
+BlockSize choose_block(Dtype dtype, int64_t m, int64_t n, int64_t k, double copies) {
   constexpr int64_t rows_least = 32, cols_least = 64;
   constexpr double enough = 8, flops_least = 1.5e6;
-  BlockSize size;
+  BlockSize size(dtype);
   while (size.rows > rows_least && size.rows / 2 >= m) size.rows /= 2;
   while (size.cols > cols_least && size.cols / 2 >= n) size.cols /= 2;
   const auto too_few = [&] {
@@ -106,10 +107,39 @@ BlockSize choose_block(int64_t m, int64_t n, int64_t k, double copies) {
   return size;
 }
 
+// All blocks of C where blocks of rows would each bring B into the form that they are fastest on: it is done once for
+// all of them. Does nothing and returns false elsewhere.
+bool multiply_sharing_b(const Gemm& g, const Cut& rows, const Cut& cols) {
+  constexpr int64_t most = 1 << 20;  // numbers of B: they are copied as a whole
+  if (g.dtype != Dtype::f32 || g.batch > 1 || rows.count < 2 || g.k == 0 || g.k * g.n > most) return false;
+  const auto columns = [&](int64_t col) { return part(g, 0, rows.size, cols.first(col), cols.length(col, g.n)); };
+  if (!gemm_detail::packs_b(columns(0))) return false;
+  const int64_t panel = g.k * (cols.size + gemm_detail::padding);
+  float* packed = gemm_detail::scratch_f32(gemm_detail::Scratch::shared_b, cols.count * panel);
+  const Cut depths(g.k, 64);
+  parallel_for(cols.count * depths.count, g.k * g.n >= parallel_threshold, [&](int64_t index) {
+    const int64_t col = index / depths.count, depth = depths.first(index % depths.count);
+    Gemm piece = columns(col);
+    piece.k = depths.length(index % depths.count, g.k);
+    piece.b = advance(piece.b, g.transpose_b ? depth : depth * g.ldb, g.dtype);
+    gemm_detail::pack_b(piece, packed + col * panel + depth * (piece.n + gemm_detail::padding));
+  });
+  for_blocks(rows.count * cols.count, count_flops(g.m, g.n, g.k), [&](int64_t index) {
+    const int64_t row = index % rows.count, col = index / rows.count;
+    Gemm block = part(g, rows.first(row), rows.length(row, g.m), cols.first(col), cols.length(col, g.n));
+    block.b = packed + col * panel;
+    block.ldb = block.n + gemm_detail::padding;
+    block.transpose_b = false;
+    gemm_detail::multiply_block(begin_with_bias(block));
+  });
+  return true;
+}
+
 // All blocks of C for a batch.
 void multiply_batch(const Gemm& g) {
-  const BlockSize size = choose_block(g.m, g.n, g.k, static_cast<double>(g.batch));
+  const BlockSize size = choose_block(g.dtype, g.m, g.n, g.k, static_cast<double>(g.batch));
   const Cut rows(g.m, size.rows), cols(g.n, size.cols);
+  if (multiply_sharing_b(g, rows, cols)) return;
   const int64_t per_member = rows.count * cols.count;
   for_blocks(g.batch * per_member, static_cast<double>(g.batch) * count_flops(g.m, g.n, g.k), [&](int64_t index) {
     const int64_t member = index / per_member, row = index % per_member / cols.count, col = index % cols.count;
@@ -199,7 +229,7 @@ struct GroupBlock {
 void grouped_gemm_cpu(const GroupedGemm& g) {
   check_offsets("grouped_gemm", g.offsets, g.groups);
   const int64_t all_rows = g.offsets[g.groups] - g.offsets[0];
-  const BlockSize size = choose_block(all_rows, g.n, g.k, 1);
+  const BlockSize size = choose_block(g.dtype, all_rows, g.n, g.k, 1);
   std::vector<GroupBlock> blocks;
   for (int64_t group = 0; group < g.groups; ++group) {
     const int64_t rows = g.offsets[group + 1] - g.offsets[group];
@@ -232,7 +262,7 @@ void grouped_gemm_weight_cpu(const GroupedGemmWeight& g) {
   const int64_t all_rows = g.offsets[g.groups] - g.offsets[0];
   const int64_t longest = std::max<int64_t>(load(order[0]), 1);
   const double copies = std::max(1.0, static_cast<double>(all_rows) / static_cast<double>(longest));
-  const BlockSize size = choose_block(g.m, g.n, longest, copies);
+  const BlockSize size = choose_block(g.dtype, g.m, g.n, longest, copies);
   const Cut rows(g.m, size.rows), cols(g.n, size.cols);
   const int64_t per_group = rows.count * cols.count;
   for_blocks(g.groups * per_group, count_flops(g.m, g.n, all_rows), [&](int64_t index) {

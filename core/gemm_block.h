@@ -11,7 +11,7 @@ inline constexpr int64_t block_depth = 256;
 inline constexpr int64_t padding = 16;
 
 // The uses of a thread's scratch memory that can be alive at the same time.
-enum class Scratch { a, b, c, panel_a, panel_b, partial, count };
+enum class Scratch { a, b, c, panel_a, panel_b, shared_b, partial, count };
 
 // At least `bytes` of memory that belongs to the calling thread, aligned to 64, reused by later calls.
 void* scratch(Scratch use, int64_t bytes);
@@ -20,6 +20,12 @@ float* scratch_f32(Scratch use, int64_t count);
 // Multiplies one block (batch is ignored) on the calling thread alone, for any dtype. k = 0 is allowed.
 // Throws std::logic_error where the library below fails, std::bad_alloc without memory for scratch.
 void multiply_block(const Gemm& block);
+
+// Whether multiply_f32() would bring B into another form before it multiplies: packed rows of B that are n + padding
+// apart.
+bool packs_b(const Gemm& block);
+// Brings B [k, n] of the block into that form.
+void pack_b(const Gemm& block, float* packed);
 
 // C = op(A) op(B) with k > 0: f32 by oneDNN where it is built in and the product is not small, else by moxie's own
 // kernel; f64 always by the latter.

@@ -174,16 +174,28 @@ bool multiply_bf16_natively(const Gemm& g) {
   return true;
 }
 
+// oneDNN's kernels for small blocks read B row by row in place, which is slow for distant rows (by half for rows of
+// 1024 and more).
+bool packs_b(const Gemm& g) {
+  if (is_small(g)) return false;
+  if (g.transpose_b) return slow_b_transposed && g.m >= reuse_b_transposed && g.n >= 16;
+  return g.ldb >= wide && g.ldb != g.n + padding && g.m >= reuse_least;
+}
+
+void pack_b(const Gemm& g, float* packed) {
+  const auto* b = static_cast<const float*>(g.b);
+  const int64_t row = g.n + padding;
+  g.transpose_b ? simd::transpose<float>(b, g.ldb, packed, row, g.n, g.k) : copy(b, g.ldb, g.k, g.n, packed, row);
+}
+
 void multiply_f32(const Gemm& g) {
   if (is_small(g)) return multiply_own_f32(g);
   prepare_onednn();
   const OneThread guard;
-  // oneDNN's kernels for small blocks read B row by row in place, which is slow for distant rows (by half for rows
-  // of 1024 and more), and those for a transposed A are slower by a sixth.
+  // Its kernels for a transposed A are slower by a sixth.
   const bool transpose_a = g.transpose_a && g.n >= reuse_a_transposed && g.m >= 8 && g.k >= reuse_least;
-  const bool copy_b = !g.transpose_b && g.ldb >= wide && g.ldb != g.n + padding && g.m >= reuse_least;
-  const bool transpose_b = slow_b_transposed && g.transpose_b && g.m >= reuse_b_transposed && g.n >= 16;
-  if (!transpose_a && !copy_b && !transpose_b) return call(g);
+  const bool pack = packs_b(g);
+  if (!transpose_a && !pack) return call(g);
 
   const int64_t depth_most = std::min(g.k, block_depth);
   const float* a = static_cast<const float*>(g.a);
@@ -202,15 +214,14 @@ void multiply_f32(const Gemm& g) {
       simd::transpose<float>(from_a, g.lda, target, piece.lda, piece.k, g.m);
       piece.a = target;
     }
-    if (copy_b || transpose_b) {
+    if (pack) {
+      Gemm source = g;
+      source.k = piece.k;
+      source.b = from_b;
+      float* target = scratch_f32(Scratch::panel_b, depth_most * (g.n + padding));
+      pack_b(source, target);
       piece.transpose_b = false;
       piece.ldb = g.n + padding;
-      float* target = scratch_f32(Scratch::panel_b, depth_most * piece.ldb);
-      if (transpose_b) {
-        simd::transpose<float>(from_b, g.ldb, target, piece.ldb, g.n, piece.k);
-      } else {
-        copy(from_b, g.ldb, piece.k, g.n, target, piece.ldb);
-      }
       piece.b = target;
     }
     call(piece);
@@ -224,6 +235,8 @@ void multiply_f32(const Gemm& g) {
 
 namespace moxie::gemm_detail {
 bool multiply_bf16_natively(const Gemm&) { return false; }
+bool packs_b(const Gemm&) { return false; }
+void pack_b(const Gemm&, float*) {}
 void multiply_f32(const Gemm& block) { multiply_own_f32(block); }
 }  // namespace moxie::gemm_detail
 

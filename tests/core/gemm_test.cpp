@@ -122,6 +122,15 @@ TEST_CASE("gemm: shapes around the blocks") {
   });
 }
 
+TEST_CASE("gemm: blocks of rows that share B, brought into another form once") {
+  for (int form = 0; form < 8; ++form) {
+    const Gemm g{.transpose_a = (form & 1) != 0, .transpose_b = (form & 2) != 0, .accumulate = (form & 4) != 0};
+    verify(sized(g, 300, 530, 70), 0);
+    verify(sized(g, 290, 1090, 129), 3);
+    verify(sized(g, 513, 600, 300), 5);
+  }
+}
+
 TEST_CASE("moxie's own kernel in f32, which oneDNN takes the place of where products are large") {
   if (testing::only_races) return;  // it runs on one thread
   const Multiply own = [](Device, const Gemm& g) { gemm_detail::multiply_own_f32(g); };
