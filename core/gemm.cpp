@@ -171,7 +171,7 @@ template <class T, class Sum> void add_up(const Gemm& g, const Sum* partial, int
 
 // Into how many parts the sums of a product are cut: 1, unless C is small and k long, as in the gradient of a weight.
 int64_t choose_parts(const Gemm& g) {
-  constexpr int64_t enough = 8, depth_least = 1024, largest = 256 * 256;
+  constexpr int64_t enough = 8, depth_least = 1024, largest = 512 * 512;
   if (g.batch > 1 || g.m * g.n > largest) return 1;
   return std::clamp<int64_t>(g.k / depth_least, 1, enough);
 }

@@ -150,6 +150,8 @@ TEST_CASE("gemm: long k in every form") {
     verify(sized(form, 17, 9, 8192), 3);
     verify(sized(form, 70, 65, 3 * 1024 + 5), 1);  // cut into 3 parts, and 2 products over
   });
+  // Parts whose C has several blocks.
+  verify(sized({.transpose_a = true}, 270, 290, 2 * 1024 + 3), 2);
 }
 
 TEST_CASE("gemm: batches, also with an operand shared by all members") {
