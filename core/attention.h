@@ -57,7 +57,7 @@ struct AttentionBackward {
 
 // Writes out = softmax(scale * q k^T) v and lse, head by head. A query that sees no key gets out = 0 and lse = -inf.
 // On the CPU each thread works in about 16 KiB and 2.2 KiB * head_dim of scratch memory for f32, whatever the lengths;
-// by pairs of bf16 (core/attention_pairs.h) in half as much again.
+// by pairs of bf16 (core/attention_pairs.h) in 24 KiB and 2.8 KiB * head_dim.
 // On CUDA it takes no memory beside its results.
 // Throws std::invalid_argument where sizes, strides or the dtype are impossible.
 void attention(Device device, const Attention& problem);

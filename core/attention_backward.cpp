@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t query_block = 64;
 constexpr int64_t key_block = 64;
-static_assert(key_block <= most_keys);
+static_assert(key_block <= most_keys && key_block <= query_block);
 
 // One block of queries of one head, in every layout that the products ask for.
 template <class A> struct QueryBlock {
@@ -125,8 +125,12 @@ void attend_backward(const QueryBlock<A>& b, const KeyBlock<A>& block, const Vis
       hidden |= hide(visibility, query + at, lanes, block.first, block.keys, values, query_block, C{0}) < block.keys;
     }
   }
-  if (hidden && !(all_finite(b.q, padded, queries, padded) && all_finite(b.dout, padded, queries, padded) &&
-                  all_finite(block.k.data, block.k.row, block.keys, head_dim))) {
+  // The other half of the last pair may be a key that nobody here sees.
+  const int64_t read = std::min(elements_of<A>(block.keys) * group, problem.k_length - block.first);
+  const auto finite = [&](const Rows<E>& rows) {
+    return all_finite(rows.data, rows.row, elements_of<A>(queries), group * padded);
+  };
+  if (hidden && !(finite(b.q_rows) && finite(b.dout_rows) && all_finite(block.k.data, block.k.row, read, head_dim))) {
     return accumulate_singly(b, block, visibility, query, queries, head_dim, padded);
   }
   const int64_t columns = round_up(queries, width);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention forward on the CPU. Queries lie along the lanes of vectors and keys along the rows, so the softmax of every
-// query runs down its own lane: no sums across lanes, and keys and values are read as they are.
+// query runs down its own lane: no sums across lanes, and keys and values are read as they are where nothing turns or
+// converts them.
 //   for each block of keys:  s = k q^T, with a softcap c tanh(s / c), where the query does not see the key -inf,
 //                            m' = max(m, s),  p = exp(s - m'),  l = l e^(m - m') + sum p,
 //                            o^T = o^T e^(m - m') + v^T p

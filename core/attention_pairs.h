@@ -23,7 +23,7 @@ struct Pairs {
   static constexpr int64_t group = 2;
 };
 
-// What a problem of type T is computed in.
+// What forward() and backward() compute a problem of type T in.
 #if defined(__AVX512BF16__)
 template <class T> using Arithmetic = std::conditional_t<std::is_same_v<T, bf16>, Pairs, Whole<Accumulator<T>>>;
 #else

@@ -76,10 +76,12 @@ double count_flops(int64_t m, int64_t n, int64_t k) {
   return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 }
 
-// The largest blocks of C. Operands of a block, 256 products deep, fill 768 KiB at most and C is written in one piece.
+// The largest blocks of C. Operands of a block, block_depth products deep, fill 768 KiB at most and C is written in one
+// piece.
 struct BlockSize {
   int64_t rows, cols;
-  explicit BlockSize(Dtype dtype) : rows(256), cols(dtype == Dtype::bf16 ? 1024 : 512) {}
+  explicit BlockSize(Dtype dtype)
+      : rows(256), cols(dtype == Dtype::bf16 && gemm_detail::multiplies_bf16() ? 1024 : 512) {}
 };
 
 // The blocks of C [m, n], of which there are `copies`: halved until there are enough for several threads, but not

@@ -30,6 +30,8 @@ void pack_b(const Gemm& block, float* packed);
 // C = op(A) op(B) with k > 0: f32 by oneDNN where it is built in and the product is not small, else by moxie's own
 // kernel; f64 always by the latter.
 void multiply_f32(const Gemm& block);
+// Whether bf16 operands are multiplied by the processor's own instructions.
+bool multiplies_bf16();
 // C in f32 of bf16 operands by the processor's own instructions. Does nothing and returns false where it has none, or
 // the product is too small for them to pay.
 bool multiply_bf16_natively(const Gemm& block);

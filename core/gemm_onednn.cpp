@@ -156,12 +156,16 @@ class Bf16Products final {
 
 }  // namespace
 
+bool multiplies_bf16() {
+  prepare_onednn();
+  static const bool available = has_bf16_instructions();
+  return available;
+}
+
 bool multiply_bf16_natively(const Gemm& g) {
   constexpr int64_t least = 64 * 64 * 64;  // a call of oneDNN costs 3 us, as much as widening and f32 at this size
   if (g.m * g.n * g.k < least) return false;
-  prepare_onednn();
-  static const bool available = has_bf16_instructions();
-  if (!available) return false;
+  if (!multiplies_bf16()) return false;
   const OneThread guard;
   try {
     thread_local Bf16Products products;
@@ -234,6 +238,7 @@ void multiply_f32(const Gemm& g) {
 #else
 
 namespace moxie::gemm_detail {
+bool multiplies_bf16() { return false; }
 bool multiply_bf16_natively(const Gemm&) { return false; }
 bool packs_b(const Gemm&) { return false; }
 void pack_b(const Gemm&, float*) {}

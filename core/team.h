@@ -3,7 +3,7 @@
 //   each(n, f)    f(i) for every i in [0, n); the bodies are independent of each other
 //   each(n, f, g) g(i, f(i)) for every i; several f may come before their g, so that a thread of a GPU waits for memory
 //                 once for all of them
-//   sum(n, f)     the sum of f(i), in the type of f(i)
+//   sum(n, f)     the sum of f(i), in the type of f(i); f is called once for each i, and may write what belongs to i
 //   max(n, f)     the largest f(i); minus infinity for n = 0
 //   argmax(n, f)  the index of the largest f(i), the lowest where several are equal; NaN never wins; -1 for n = 0
 //   once(f)       f() by one member

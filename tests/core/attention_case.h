@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/attention.h"
+#include "core/attention_pairs.h"
 
 namespace moxie::testing {
 
@@ -267,16 +268,16 @@ template <class T, class W> double difference(const std::vector<T>& got, const s
   return largest;
 }
 
-// `forward` and `backward` compute the problem of a case.
+// `forward` and `backward` compute the problem of a case, by pairs of bf16 or not.
 template <class T, class Forward, class Backward>
-void compare(const AttentionShape& shape, double tolerance, double gradient_tolerance, Forward forward,
+void compare(const AttentionShape& shape, double tolerance, double gradient_tolerance, bool by_pairs, Forward forward,
              Backward backward) {
   CAPTURE(describe(shape));
   AttentionCase<T> c(shape);
   forward(c.problem().forward);
   const AttentionReference<T> r = reference(c);
   CHECK(difference(c.out, r.out) <= tolerance);
-  const bool rounded = dtype_of<T> == Dtype::bf16 && shape.rope;  // queries and keys, after they are turned
+  const bool rounded = by_pairs && shape.rope;  // queries and keys, after they are turned
   CHECK(difference(c.lse, r.lse) <= (dtype_of<T> == Dtype::f64 ? tolerance : rounded ? 0.03 : 4e-6));
   if (shape.packed && shape.q_length != shape.k_length) return;
   backward(c.problem());
@@ -285,7 +286,8 @@ void compare(const AttentionShape& shape, double tolerance, double gradient_tole
 
 template <class T> void compare(const AttentionShape& shape, double tolerance, double gradient_tolerance) {
   compare<T>(
-      shape, tolerance, gradient_tolerance, [](const Attention& p) { attention(Device::cpu(), p); },
+      shape, tolerance, gradient_tolerance, std::is_same_v<attention_cpu::Arithmetic<T>, attention_cpu::Pairs>,
+      [](const Attention& p) { attention(Device::cpu(), p); },
       [](const AttentionBackward& p) { attention_backward(Device::cpu(), p); });
 }
 

@@ -21,7 +21,8 @@ using attention_cpu::Whole;
 namespace {
 
 template <class A> void compare_in(const AttentionShape& shape) {
-  compare<bf16>(shape, 0.02, 0.15, attention_cpu::forward<bf16, A>, attention_cpu::backward<bf16, A>);
+  compare<bf16>(shape, 0.02, 0.15, std::is_same_v<A, Pairs>, attention_cpu::forward<bf16, A>,
+                attention_cpu::backward<bf16, A>);
 }
 
 void compare_both(const AttentionShape& shape) {
@@ -42,7 +43,8 @@ std::vector<float> special_numbers() {
 
 bool same(float x, float y) { return std::bit_cast<uint32_t>(x) == std::bit_cast<uint32_t>(y); }
 
-// The pair's halves are what bf16 makes of the numbers, bit for bit but for what a NaN carries.
+// The pair's halves are what bf16 makes of the numbers, bit for bit but for what a NaN carries. (The processor's
+// instructions make zeros of subnormal numbers.)
 void check_pair(Pair pair, float first, float second) {
   for (const auto& [half, x] : {std::pair{number_at(&pair, 0), first}, {number_at(&pair, 1), second}}) {
     const auto wanted = static_cast<float>(bf16(x));
@@ -113,7 +115,7 @@ TEST_CASE("attention by pairs: windows, softcaps, masks and rope") {
 
 TEST_CASE("attention by pairs: what a query does not see reaches it neither as a number nor as NaN") {
   for (const auto& [queries, keys] : {std::pair{3, 3}, {33, 33}, {64, 65}, {91, 91}, {90, 91}, {100, 119}})
-    for (const int64_t bad : {0, keys / 2, keys / 2 + 1, keys - 1}) {
+    for (int64_t bad = 0; bad < keys; ++bad) {
       CAPTURE(keys);
       CAPTURE(bad);
       AttentionCase<bf16> c({.heads = 1, .q_length = queries, .k_length = keys, .head_dim = 18});
@@ -123,10 +125,12 @@ TEST_CASE("attention by pairs: what a query does not see reaches it neither as a
       }
       attention_cpu::forward<bf16, Pairs>(c.problem().forward);
       attention_cpu::backward<bf16, Pairs>(c.problem());
+      const auto is_number = [](bf16 x) { return std::isfinite(static_cast<float>(x)); };
+      bool numbers = true;
       for (int64_t t = 0; t + keys - queries < bad; ++t)
-        for (int64_t i = 0; i < 18; ++i) {
-          CHECK(std::isfinite(static_cast<float>(c.out[static_cast<size_t>(c.out_index(0, t, 0, i))])));
-          CHECK(std::isfinite(static_cast<float>(c.gradients[static_cast<size_t>(c.q_index(0, t, 0, i))])));
-        }
+        for (int64_t i = 0; i < 18; ++i)
+          numbers = numbers && is_number(c.out[static_cast<size_t>(c.out_index(0, t, 0, i))]) &&
+                    is_number(c.gradients[static_cast<size_t>(c.q_index(0, t, 0, i))]);
+      CHECK(numbers);
     }
 }

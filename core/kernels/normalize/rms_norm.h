@@ -28,7 +28,7 @@ template <class T> struct RmsNorm {
   }
 };
 
-// The residual sum and its norm in one pass: sum = x + branch, y = sum r w.
+// The residual sum and its norm in one pass: sum = x + branch, y = sum r w. sum may be branch.
 template <class T> struct AddRmsNorm {
   using V = Accumulator<T>;
   const T *x, *branch;
