@@ -101,8 +101,8 @@ TEST_CASE("attention by pairs: lengths and head sizes, even and odd") {
 }
 
 TEST_CASE("attention by pairs: windows, softcaps, masks and rope") {
-  for (const int64_t window : {1, 2, 3, 16, 33, 64, 65, 127, 128})
-    for (const int64_t length : {5, 64, 150})
+  for (const int64_t window : {1, 2, 3, 16, 27, 33, 64, 65, 127, 128})
+    for (const int64_t length : {5, 64, 101, 150})
       compare_both({.heads = 2, .q_length = length, .k_length = length, .head_dim = 20, .window = window});
   for (const int64_t head_dim : {6, 16, 32})
     for (const bool packed : {false, true}) {
@@ -133,4 +133,22 @@ TEST_CASE("attention by pairs: what a query does not see reaches it neither as a
                     is_number(c.gradients[static_cast<size_t>(c.q_index(0, t, 0, i))]);
       CHECK(numbers);
     }
+}
+
+// A key of -inf gives queries above 0 scores of -inf, and p = ds = 0. The last of an odd number of queries shares a
+// pair with a row of zeros, whose score is NaN.
+TEST_CASE("attention by pairs: the half of a pair beyond the last query takes no part") {
+  for (const int64_t bad : {0, 1, 4}) {
+    AttentionCase<bf16> c({.heads = 1, .q_length = 3, .k_length = 5, .head_dim = 16, .causal = false});
+    for (int64_t i = 0; i < 16; ++i) {
+      for (int64_t t = 0; t < 3; ++t) c.qkv[static_cast<size_t>(c.q_index(0, t, 0, i))] = bf16(0.5f);
+      c.qkv[static_cast<size_t>(c.k_index(0, bad, 0, i))] = bf16(-std::numeric_limits<float>::infinity());
+    }
+    attention_cpu::forward<bf16, Pairs>(c.problem().forward);
+    attention_cpu::backward<bf16, Pairs>(c.problem());
+    for (int64_t i = 0; i < 16; ++i) {
+      CHECK(static_cast<float>(c.gradients[static_cast<size_t>(c.k_index(0, bad, 0, i))]) == 0);
+      CHECK(static_cast<float>(c.gradients[static_cast<size_t>(c.v_index(0, bad, 0, i))]) == 0);
+    }
+  }
 }
