@@ -254,10 +254,11 @@ template <class T, class A> struct Side {
 // What a side needs where it isn't in place: its rows twice, as pairs, or once, and its sums.
 constexpr int64_t side_elements(int64_t k_length, int64_t padded) { return 2 * (k_length + 1) * padded; }
 
-// Reads keys or values of one head. `rows` is memory for key_block of them.
+// Reads keys or values of one head, pairs along the rows where it `needs_along`. `rows` is memory for key_block
+// of them.
 template <class T, class A, class C = typename A::Scalar>
 Side<T, A> begin_side(const Attention& p, const T* from, T* gradient, int64_t stride, C* memory, int64_t padded,
-                      const Turn<C>& turn, [[maybe_unused]] C* rows) {
+                      const Turn<C>& turn, [[maybe_unused]] C* rows, [[maybe_unused]] bool needs_along) {
   Side<T, A> side{{},     {},       memory + (p.k_length + 1) * padded,
                   padded, gradient, in_place<T, A>(p, turn.cosine != nullptr)};
   if constexpr (A::group == 1) {
@@ -271,7 +272,7 @@ Side<T, A> begin_side(const Attention& p, const T* from, T* gradient, int64_t st
       const int64_t count = std::min(key_block, p.k_length - first);
       copy_rows(from + first * stride, stride, rows, count, p.head_dim, padded, C{1}, turn.from(first));
       pair_columns(rows, padded, count, padded, pairs + first * padded / 2, padded / 2);
-      pair_rows(rows, padded, count, padded, along + first / 2 * padded, padded);
+      if (needs_along) pair_rows(rows, padded, count, padded, along + first / 2 * padded, padded);
     }
   }
   if constexpr (std::is_same_v<T, C>) {
@@ -297,10 +298,10 @@ void head_backward(const AttentionBackward& problem, int64_t batch, int64_t kv_h
   const Turn<C> turn = turn_of<C>(p);
   const auto scale = static_cast<C>(p.scale);
   const Side<T, A> k = begin_side<T, A>(p, static_cast<const T*>(p.k) + k_at, static_cast<T*>(problem.dk) + k_at,
-                                        p.k_stride, memory, padded, turn, b.q),
+                                        p.k_stride, memory, padded, turn, b.q, true),
                    v = begin_side<T, A>(p, static_cast<const T*>(p.v) + v_at, static_cast<T*>(problem.dv) + v_at,
                                         p.v_stride, k.in_place ? memory : memory + side_elements(p.k_length, padded),
-                                        padded, Turn<C>{}, b.q);
+                                        padded, Turn<C>{}, b.q, false);
   for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
     const Visibility visibility(p, batch, h);
     for (int64_t query = 0; query < p.q_length; query += query_block) {
